@@ -1,0 +1,140 @@
+//! What a run needs to know, validated: plain data between [`crate::cli`], which fills it, and [`crate::io`], which obeys it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::uplink::UplinkName;
+
+/// The UDP port of GRE-in-UDP (RFC 8086 §8).
+pub const GRE_IN_UDP_PORT: u16 = 4754;
+
+/// The longest an interface name can be, in bytes (`IFNAMSIZ` less its terminating zero).
+pub const INTERFACE_NAME_MAX: usize = 15;
+
+/// The name of a network interface: 1 to 15 bytes, no `/`, no white space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceName(String);
+
+impl InterfaceName {
+    /// Checks `name` by the kernel's rules (`dev_valid_name` in net/core/dev.c).
+    ///
+    /// # Errors
+    /// A sentence that says which rule was broken.
+    pub fn new(name: &str) -> Result<Self, String> {
+        let length_ok = (1..=INTERFACE_NAME_MAX).contains(&name.len());
+        let characters_ok = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        if !length_ok || !characters_ok || name == "." || name == ".." {
+            return Err(format!(
+                "'{name}' is not an interface name: 1 to {INTERFACE_NAME_MAX} printable characters without '/', ':' or spaces"
+            ));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address and the length of its network prefix, as in `10.9.0.1/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// The interface's own address, host bits included.
+    pub address: IpAddr,
+    /// 0 to 32 (IPv4) or 0 to 128 (IPv6).
+    pub prefix_length: u8,
+}
+
+/// The MTU of the TAP, in bytes of IP packet (without the Ethernet header).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mtu {
+    /// The smallest uplink MTU less the tunnel's overhead.
+    Auto,
+    /// 576 to 9,000.
+    Fixed(u16),
+}
+
+/// Where the gateway is, as the user wrote it; resolved when the uplinks are opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address (IPv6 without its brackets).
+    pub host: String,
+    /// The UDP port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One uplink of the box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkConfig {
+    /// The interface the socket is bound to.
+    pub device: InterfaceName,
+    /// What logs and status call it; the device's name unless given. Unique among the uplinks.
+    pub name: UplinkName,
+    /// The source address, if the interface has several.
+    pub source: Option<IpAddr>,
+    /// Its share in `balance-rr`, 1 to 255.
+    pub weight: u8,
+}
+
+/// What both ends need.
+#[derive(Clone, Debug)]
+pub struct TunnelConfig {
+    /// The TAP to create.
+    pub tap: InterfaceName,
+    /// Addresses to give the TAP.
+    pub addresses: Vec<Cidr>,
+    /// The TAP's MTU.
+    pub mtu: Mtu,
+    /// How frames are spread over the uplinks in the direction that this end sends.
+    pub scheduler: SchedulerConfig,
+    /// The longest that a received frame may be held to restore order; `None` delivers in order of arrival.
+    pub window: Option<Duration>,
+    /// Time between probes on an uplink while traffic flows.
+    pub probe_interval: Duration,
+    /// The CPU to pin the reactor to.
+    pub cpu: Option<usize>,
+    /// How long to spin for events before sleeping; zero sleeps at once.
+    pub busy_poll: Duration,
+    /// What to log.
+    pub log: tracing::Level,
+}
+
+/// What `braid-box` runs with.
+#[derive(Clone, Debug)]
+pub struct BoxConfig {
+    /// What both ends need.
+    pub tunnel: TunnelConfig,
+    /// The far end.
+    pub gateway: HostPort,
+    /// 1 to [`crate::proto::uplink::UPLINKS_MAX`] uplinks; an uplink's place here is its number on the wire.
+    pub uplinks: Vec<UplinkConfig>,
+}
+
+/// What `braid-gateway` runs with.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// What both ends need.
+    pub tunnel: TunnelConfig,
+    /// The UDP address to receive on; may be a wildcard.
+    pub listen: SocketAddr,
+}

@@ -1,0 +1,4 @@
+//! braid.
+
+pub mod config;
+pub mod proto;

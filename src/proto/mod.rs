@@ -1,0 +1,6 @@
+//! The pure core.
+#![forbid(unsafe_code)]
+
+pub mod scheduler;
+pub mod time;
+pub mod uplink;

@@ -1,0 +1,71 @@
+//! Which uplinks each frame goes to.
+
+use std::num::NonZeroU32;
+
+use crate::proto::uplink::UplinkName;
+
+/// How frames are spread over the uplinks; named as in the kernel's bonding driver
+/// (Documentation/networking/bonding.rst).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every frame on every live uplink.
+    Broadcast,
+    /// Frames in turn over the live uplinks.
+    BalanceRr,
+    /// Every frame on one uplink, the others standing by.
+    ActiveBackup,
+}
+
+impl Mode {
+    /// Every mode, in the order in which help lists them.
+    pub const ALL: [Self; 3] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup];
+
+    /// The name that users type and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::BalanceRr => "balance-rr",
+            Self::ActiveBackup => "active-backup",
+        }
+    }
+}
+
+/// When `active-backup` goes back to a better uplink (the bonding driver's `primary_reselect`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryReselect {
+    /// As soon as the primary is up again.
+    Always,
+    /// When the primary is up and has the shorter round-trip time.
+    Better,
+    /// Only when the active uplink fails.
+    Failure,
+}
+
+impl PrimaryReselect {
+    /// Every choice, in the order in which help lists them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::Better, Self::Failure];
+
+    /// The name that users type and read.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Better => "better",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// What the schedulers can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchedulerConfig {
+    /// How frames are spread.
+    pub mode: Mode,
+    /// `balance-rr`: frames in a row on one uplink (per unit of its weight) before the next has its turn.
+    pub packets_per_uplink: NonZeroU32,
+    /// `active-backup`: the uplink to prefer; without it the live uplink with the shortest round-trip time.
+    pub primary: Option<UplinkName>,
+    /// `active-backup`: when to go back.
+    pub primary_reselect: PrimaryReselect,
+}
