@@ -1,6 +1,22 @@
-//! The pure core.
+//! The pure core: everything that braid decides, and nothing that it touches.
+//!
+//! Rules of the layer, each held by a test or a lint: no `unsafe`, no file descriptor, no clock (time comes in as
+//! [`time::Instant`]), no randomness (it comes in with the configuration), no hash order, and no allocation for a
+//! packet once [`tunnel::Tunnel::new`] has returned. The reactor and any simulator drive exactly this code.
+//!
+//! Imports run one way:
+//! ```text
+//! tunnel ──▶ scheduler ──▶ uplink ──▶ stats, time, seq
+//!    ├─────▶ receive ────────────────▶ stats, time, seq, uplink (its names)
+//!    └─────▶ wire ───────────────────▶ stats, uplink (its names)
+//! ```
 #![forbid(unsafe_code)]
 
+pub mod receive;
 pub mod scheduler;
+pub mod seq;
+pub mod stats;
 pub mod time;
+pub mod tunnel;
 pub mod uplink;
+pub mod wire;

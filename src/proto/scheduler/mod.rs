@@ -1,8 +1,19 @@
 //! Which uplinks each frame goes to.
+//!
+//! A mode is asked twice: [`Scheduler::refresh`] when the uplinks have changed, where all thinking is done, and
+//! [`Scheduler::next`] for every frame, which only looks up the outcome.
+
+mod active_backup;
+mod balance_rr;
+pub mod standing;
 
 use std::num::NonZeroU32;
 
-use crate::proto::uplink::UplinkName;
+use active_backup::ActiveBackup;
+use balance_rr::BalanceRr;
+use standing::Standing;
+
+use crate::proto::uplink::{UplinkName, UplinkSet};
 
 /// How frames are spread over the uplinks; named as in the kernel's bonding driver
 /// (Documentation/networking/bonding.rst).
@@ -69,3 +80,48 @@ pub struct SchedulerConfig {
     /// `active-backup`: when to go back.
     pub primary_reselect: PrimaryReselect,
 }
+
+/// Chooses the uplinks for each frame.
+#[derive(Clone, Debug)]
+pub enum Scheduler {
+    /// [`Mode::Broadcast`]: the uplinks that may reach the peer.
+    Broadcast(UplinkSet),
+    /// [`Mode::BalanceRr`].
+    BalanceRr(BalanceRr),
+    /// [`Mode::ActiveBackup`].
+    ActiveBackup(ActiveBackup),
+}
+
+impl Scheduler {
+    /// The scheduler of `config`'s mode, with no uplink yet.
+    #[must_use]
+    pub fn new(config: &SchedulerConfig) -> Self {
+        match config.mode {
+            Mode::Broadcast => Self::Broadcast(UplinkSet::EMPTY),
+            Mode::BalanceRr => Self::BalanceRr(BalanceRr::new(config.packets_per_uplink)),
+            Mode::ActiveBackup => Self::ActiveBackup(ActiveBackup::new(config)),
+        }
+    }
+
+    /// The uplinks have changed.
+    pub fn refresh(&mut self, standing: &Standing) {
+        match self {
+            Self::Broadcast(members) => *members = standing.any,
+            Self::BalanceRr(mode) => mode.refresh(standing),
+            Self::ActiveBackup(mode) => mode.refresh(standing),
+        }
+    }
+
+    /// Where the next frame goes; empty if there is nowhere.
+    #[inline]
+    pub fn next(&mut self) -> UplinkSet {
+        match self {
+            Self::Broadcast(members) => *members,
+            Self::BalanceRr(mode) => mode.next(),
+            Self::ActiveBackup(mode) => mode.next(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

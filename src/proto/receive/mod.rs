@@ -1,0 +1,355 @@
+//! The receiving half: each frame once ([`dedup`]), in order ([`reorder`]), and no later than it must be ([`passage`]).
+
+pub mod dedup;
+pub mod passage;
+pub mod reorder;
+
+use std::time::Duration;
+
+use dedup::{Dedup, Seen};
+use passage::Passage;
+use reorder::{Insertion, REORDER_CAPACITY, Reorder};
+
+use super::seq;
+use super::stats::DropReason;
+use super::time::Instant;
+use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+
+/// A frame numbered further ahead than this of what the peer has announced is none of the peer's: it is more than
+/// any sender can send between two probes.
+const FAR_AHEAD: u64 = 1 << 20;
+
+const _: () = assert!(dedup::DEDUP_WINDOW >= REORDER_CAPACITY as u64, "what is held must be remembered as seen");
+
+/// What the receiving half has counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveCounters {
+    /// Frames that came after a frame with a higher number.
+    pub reordered: u64,
+    /// Frames that have not come, and were passed.
+    pub lost: u64,
+    /// The longest that a frame was held.
+    pub hold_max: Duration,
+}
+
+/// Restores the order of one direction.
+#[derive(Debug)]
+pub struct Receiver<T> {
+    window: Option<Duration>,
+    /// Whether the first number of the sender is known.
+    begun: bool,
+    dedup: Dedup,
+    reorder: Reorder<T>,
+    passages: [Option<Passage>; UPLINKS_MAX],
+    live: UplinkSet,
+    announced: Option<u64>,
+    /// One past the highest number seen.
+    end: u64,
+    reordered: u64,
+    late: u64,
+    /// Without a window: numbers that have been passed without a frame and not been seen since.
+    missing_unordered: u64,
+}
+
+impl<T> Receiver<T> {
+    /// A receiver that holds frames for `window` at most, or not at all.
+    #[must_use]
+    pub fn new(window: Option<Duration>) -> Self {
+        Self {
+            window,
+            begun: false,
+            dedup: Dedup::new(0),
+            reorder: Reorder::new(0),
+            passages: [const { None }; UPLINKS_MAX],
+            live: UplinkSet::EMPTY,
+            announced: None,
+            end: 0,
+            reordered: 0,
+            late: 0,
+            missing_unordered: 0,
+        }
+    }
+
+    /// Releases what is held and awaits a sender that has started again.
+    pub fn restart(&mut self, now: Instant) {
+        self.reorder.restart(now, 0);
+        self.begun = false;
+        self.announced = None;
+        self.passages = [const { None }; UPLINKS_MAX];
+    }
+
+    /// The uplinks that can still bring frames. What only others could bring is given up.
+    pub fn set_live(&mut self, now: Instant, live: UplinkSet) {
+        self.live = live;
+        self.settle(now);
+    }
+
+    /// The sender has said, by this uplink, which number its next frame will have.
+    ///
+    /// Returns whether that contradicted what the uplink had shown before, so that the receiver began anew.
+    pub fn on_announcement(&mut self, now: Instant, uplink: UplinkId, next_sequence: u32) -> bool {
+        if !self.begun {
+            self.begin(seq::begin(next_sequence));
+        }
+        let next = seq::extend(next_sequence, self.end);
+        let contradicted = self.passages[uplink.index()]
+            .as_ref()
+            .is_some_and(|passage| passage.end() > next + REORDER_CAPACITY as u64);
+        if contradicted {
+            self.restart(now);
+            self.begin(seq::begin(next_sequence));
+        }
+        let next = seq::extend(next_sequence, self.end);
+        self.announced = Some(self.announced.map_or(next, |announced| announced.max(next)));
+        self.show(now, uplink, next);
+        self.settle(now);
+        contradicted
+    }
+
+    /// A frame has come. What can be delivered now is there for [`Self::pop`].
+    ///
+    /// # Errors
+    /// Why the frame was dropped.
+    #[inline]
+    pub fn on_frame(&mut self, now: Instant, uplink: UplinkId, sequence: u32, frame: T) -> Result<(), DropReason> {
+        if !self.begun {
+            self.begin(seq::begin(sequence));
+        }
+        let sequence = seq::extend(sequence, self.end);
+        if self.announced.is_some_and(|announced| sequence > announced + FAR_AHEAD) {
+            return Err(DropReason::FarAhead);
+        }
+        let taken = match self.dedup.check(sequence) {
+            Seen::Fresh => self.take(now, uplink, sequence, frame),
+            Seen::Duplicate => Err(DropReason::Duplicate),
+            Seen::TooOld => Err(DropReason::Late),
+        };
+        self.show(now, uplink, sequence + 1);
+        self.settle(now);
+        taken
+    }
+
+    fn take(&mut self, now: Instant, uplink: UplinkId, sequence: u64, frame: T) -> Result<(), DropReason> {
+        self.note_order(sequence);
+        if let Some(passage) = &mut self.passages[uplink.index()]
+            && passage.end() > sequence
+        {
+            passage.learn_late(now, sequence);
+        }
+        if self.window.is_none() {
+            self.reorder.bypass(frame);
+            return Ok(());
+        }
+        match self.reorder.insert(now, sequence, frame) {
+            Insertion::Released | Insertion::Held => Ok(()),
+            Insertion::Late => {
+                self.late += 1;
+                Err(DropReason::Late)
+            }
+        }
+    }
+
+    fn note_order(&mut self, sequence: u64) {
+        if sequence < self.end {
+            self.reordered += 1;
+            self.missing_unordered = self.missing_unordered.saturating_sub(1);
+        } else {
+            self.missing_unordered += sequence - self.end;
+            self.end = sequence + 1;
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if let Some(window) = self.window {
+            self.reorder.expire(now, window);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Self::on_timeout`] will have something to do.
+    pub fn next_timeout(&mut self, now: Instant) -> Option<Instant> {
+        let expiry = self.reorder.expires_at(self.window?)?;
+        Some(self.gap_closes_at(now).map_or(expiry, |passed| passed.min(expiry)))
+    }
+
+    /// The next frame to deliver.
+    #[inline]
+    pub fn pop(&mut self) -> Option<T> {
+        self.reorder.pop()
+    }
+
+    /// How many frames are held.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.reorder.held()
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> ReceiveCounters {
+        let lost = if self.window.is_some() {
+            self.reorder.given_up().saturating_sub(self.late)
+        } else {
+            self.missing_unordered
+        };
+        ReceiveCounters { reordered: self.reordered, lost, hold_max: self.reorder.held_longest() }
+    }
+
+    fn begin(&mut self, first: u64) {
+        self.begun = true;
+        self.dedup.reset(first);
+        self.reorder.restart(Instant::ZERO, first);
+        self.end = first;
+    }
+
+    #[inline]
+    fn show(&mut self, now: Instant, uplink: UplinkId, end: u64) {
+        match &mut self.passages[uplink.index()] {
+            Some(passage) => passage.show(now, end),
+            none => *none = Some(Passage::new(now, end)),
+        }
+    }
+
+    /// Gives up what no live uplink can bring any more.
+    #[inline]
+    fn settle(&mut self, now: Instant) {
+        if self.window.is_none() || self.live.is_empty() {
+            return;
+        }
+        let floors = self.live.iter().map(|uplink| self.passages[uplink.index()].as_ref().map_or(0, |p| p.floor(now)));
+        let floor = floors.min().unwrap_or(0);
+        if floor > self.reorder.next() {
+            self.reorder.give_up_below(now, floor);
+        }
+    }
+
+    /// When the gap before the first frame held will be known to be lost, if every live uplink has passed it but
+    /// some are still allowed to be late.
+    fn gap_closes_at(&self, now: Instant) -> Option<Instant> {
+        let missing = self.reorder.next();
+        let mut closes_at = None;
+        for uplink in self.live.iter() {
+            let passage = self.passages[uplink.index()].as_ref()?;
+            if passage.floor(now) <= missing {
+                closes_at = closes_at.max(Some(passage.passes_at(now, missing)?));
+            }
+        }
+        closes_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_millis(40);
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::from_nanos(milliseconds * 1_000_000)
+    }
+
+    fn uplink(number: u8) -> UplinkId {
+        UplinkId::new(number).expect("within range")
+    }
+
+    fn receiver() -> Receiver<u32> {
+        let mut receiver = Receiver::new(Some(WINDOW));
+        receiver.set_live(at(0), [uplink(0), uplink(1)].into_iter().collect());
+        receiver.on_announcement(at(0), uplink(0), 100);
+        receiver.on_announcement(at(0), uplink(1), 100);
+        receiver
+    }
+
+    fn feed(receiver: &mut Receiver<u32>, milliseconds: u64, by: u8, sequence: u32) -> Vec<u32> {
+        let _ = receiver.on_frame(at(milliseconds), uplink(by), sequence, sequence);
+        std::iter::from_fn(|| receiver.pop()).collect()
+    }
+
+    #[test]
+    fn a_gap_that_every_live_uplink_has_passed_is_given_up_at_once() {
+        let mut receiver = receiver();
+        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 2, 1, 102), [101, 102], "100 can come by neither uplink any more");
+        assert_eq!(receiver.counters().lost, 1);
+    }
+
+    #[test]
+    fn a_gap_is_held_while_an_uplink_may_still_bring_it() {
+        let mut receiver = receiver();
+        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 2, 0, 103), []);
+        assert_eq!(feed(&mut receiver, 26, 1, 100), [100, 101]);
+        assert_eq!(feed(&mut receiver, 27, 1, 102), [102, 103]);
+        assert_eq!(receiver.counters().hold_max, Duration::from_millis(25));
+    }
+
+    #[test]
+    fn an_announcement_frees_what_an_idle_uplink_holds_back() {
+        let mut receiver = receiver();
+        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        receiver.on_announcement(at(5), uplink(1), 102);
+        assert_eq!(receiver.pop(), Some(101));
+    }
+
+    #[test]
+    fn a_dead_uplink_holds_back_until_the_window_or_until_it_is_known_to_be_dead() {
+        let mut receiver = receiver();
+        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(receiver.next_timeout(at(1)), Some(at(41)));
+        receiver.on_timeout(at(41));
+        assert_eq!(receiver.pop(), Some(101));
+        assert_eq!(feed(&mut receiver, 42, 0, 103), []);
+        receiver.set_live(at(60), UplinkSet::only(uplink(0)));
+        assert_eq!(receiver.pop(), Some(103));
+    }
+
+    #[test]
+    fn an_uplink_that_reorders_is_waited_for_once_that_is_known() {
+        let mut receiver = receiver();
+        receiver.set_live(at(0), UplinkSet::only(uplink(0)));
+        assert_eq!(feed(&mut receiver, 1, 0, 101), [101], "nothing known yet: 100 is given up");
+        assert_eq!(feed(&mut receiver, 5, 0, 100), [], "and comes late");
+        assert_eq!(feed(&mut receiver, 6, 0, 103), [], "so now it waits");
+        assert_eq!(feed(&mut receiver, 8, 0, 102), [102, 103]);
+        assert_eq!(feed(&mut receiver, 10, 0, 105), []);
+        assert_eq!(receiver.next_timeout(at(10)), Some(at(15)));
+        receiver.on_timeout(at(15));
+        assert_eq!(receiver.pop(), Some(105));
+    }
+
+    #[test]
+    fn numbers_survive_the_wrap() {
+        let mut receiver = Receiver::new(Some(WINDOW));
+        receiver.set_live(at(0), UplinkSet::only(uplink(0)));
+        receiver.on_announcement(at(0), uplink(0), u32::MAX - 1);
+        let mut out = vec![];
+        for step in 0..4_u32 {
+            out.extend(feed(&mut receiver, 1, 0, (u32::MAX - 1).wrapping_add(step)));
+        }
+        assert_eq!(out, [u32::MAX - 1, u32::MAX, 0, 1]);
+        assert_eq!(receiver.counters().lost, 0);
+    }
+
+    #[test]
+    fn a_forged_jump_is_refused_or_mended_by_the_next_announcement() {
+        let mut receiver = receiver();
+        assert_eq!(receiver.on_frame(at(1), uplink(0), 100 + (1 << 21), 0), Err(DropReason::FarAhead));
+        assert_eq!(feed(&mut receiver, 1, 0, 500_000), []);
+        assert!(receiver.on_announcement(at(20), uplink(0), 110));
+        while receiver.pop().is_some() {}
+        assert_eq!(feed(&mut receiver, 21, 0, 110), [110]);
+    }
+
+    #[test]
+    fn without_a_window_frames_pass_in_order_of_arrival_and_once() {
+        let mut receiver = Receiver::new(None);
+        receiver.set_live(at(0), UplinkSet::only(uplink(0)));
+        assert_eq!(feed(&mut receiver, 0, 0, 7), [7]);
+        assert_eq!(feed(&mut receiver, 1, 0, 9), [9]);
+        assert_eq!(receiver.counters().lost, 1);
+        assert_eq!(feed(&mut receiver, 2, 1, 8), [8]);
+        assert_eq!(feed(&mut receiver, 3, 1, 8), []);
+        assert_eq!(receiver.counters(), ReceiveCounters { reordered: 1, lost: 0, hold_max: Duration::ZERO });
+    }
+}

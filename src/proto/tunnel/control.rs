@@ -1,0 +1,267 @@
+//! Control messages of a tunnel: what is said, and what follows from what is heard.
+
+use std::time::Duration;
+
+use super::peer::Verdict;
+use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Payload, Role, State, Tunnel, Uplink};
+use crate::proto::seq;
+use crate::proto::stats::{DropReason, Traffic};
+use crate::proto::time::{Instant, nanos};
+use crate::proto::uplink::monitor::{Echo, set_of};
+use crate::proto::uplink::state::Reason;
+use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
+use crate::proto::wire::control::{self, Head, Message, Report};
+
+/// The gateway forgets an uplink's address after this long without a word from it.
+const PATH_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// What a probe says beside its head.
+struct Probe {
+    echo: Echo,
+    next_in: Duration,
+    weight: u8,
+    name: UplinkName,
+}
+
+impl<T: Payload> Tunnel<T> {
+    pub(super) fn on_control(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        counter: u32,
+        body: &[u8],
+    ) -> Result<(), DropReason> {
+        let (head, message) = control::parse(body)?;
+        self.check_uplink(arrival, &head)?;
+        self.meet_peer(now, &head, &message)?;
+        let uplink = head.uplink;
+        if !self.uplinks[uplink.index()].admit_control(counter) {
+            return Err(DropReason::ControlReplayed);
+        }
+        self.follow_path(now, uplink, arrival, &message)?;
+        self.on_heard(now, uplink);
+        self.on_head(now, &head);
+        self.on_message(now, &head, message);
+        self.evaluate_uplinks(now);
+        Ok(())
+    }
+
+    /// At the box an uplink's number must be that of the socket: the box gave it.
+    fn check_uplink(&self, arrival: Arrival, head: &Head) -> Result<(), DropReason> {
+        match arrival {
+            Arrival::Uplink(uplink) if uplink != head.uplink => Err(DropReason::ControlMalformed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds out whether the sender is the peer, and if it is a new one, begins anew with it.
+    fn meet_peer(&mut self, now: Instant, head: &Head, message: &Message) -> Result<(), DropReason> {
+        let verdict = self.peer.judge(head.epoch);
+        // A new peer shows itself by a probe, or by an answer to one of ours.
+        let introduces = match message {
+            Message::Probe { .. } => true,
+            Message::Reply { .. } => head.peer_epoch == self.peer.own(),
+            Message::Report(_) | Message::Bye => false,
+        };
+        match verdict {
+            Verdict::Known => return Ok(()),
+            Verdict::First | Verdict::Replacement if introduces => {}
+            _ => return Err(DropReason::StaleEpoch),
+        }
+        if verdict == Verdict::Replacement {
+            self.forget_peer(now, Reason::PeerRestarted);
+            self.push_event(Event::PeerRestarted);
+        } else {
+            self.push_event(Event::PeerFound);
+        }
+        // Frames that came before the peer had said where it begins are of unknown order.
+        self.receiver.restart(now);
+        self.peer.adopt(head.epoch);
+        self.probe_clock.hurry(now);
+        Ok(())
+    }
+
+    fn forget_peer(&mut self, now: Instant, reason: Reason) {
+        self.peer.retire();
+        self.peer_mtu = None;
+        self.peer_word_at = 0;
+        for uplink in UplinkId::all() {
+            let transition = self.uplinks[uplink.index()].forget_peer(now, reason);
+            self.on_transition(uplink, transition);
+            if self.role == Role::Gateway {
+                self.paths[uplink.index()] = None;
+                self.uplinks[uplink.index()].detach(now, reason);
+            }
+        }
+        self.refresh_heard(now);
+        self.receiver.restart(now);
+        self.refresh_scheduler();
+    }
+
+    /// At the gateway: learns where an uplink is from the box's probes, and follows it.
+    fn follow_path(
+        &mut self,
+        now: Instant,
+        uplink: UplinkId,
+        arrival: Arrival,
+        message: &Message,
+    ) -> Result<(), DropReason> {
+        let Arrival::Path(path) = arrival else { return Ok(()) };
+        let known = self.paths[uplink.index()];
+        if known == Some(path) {
+            return Ok(());
+        }
+        if !matches!(message, Message::Probe { .. }) {
+            return Err(DropReason::UnknownSource);
+        }
+        self.paths[uplink.index()] = Some(path);
+        self.uplinks[uplink.index()].attach();
+        self.probe_clock.hurry(now);
+        self.push_event(Event::Moved { uplink, from: known, to: path });
+        self.refresh_scheduler();
+        Ok(())
+    }
+
+    fn on_head(&mut self, now: Instant, head: &Head) {
+        if self.receiver.on_announcement(now, head.uplink, head.next_sequence) {
+            self.push_event(Event::Resynchronised(head.uplink));
+        }
+        if self.peer_mtu.replace(head.tap_mtu) != Some(head.tap_mtu) {
+            self.push_event(Event::PeerMtu(head.tap_mtu));
+        }
+        let is_newest_word = head.sent_at >= self.peer_word_at;
+        if is_newest_word && head.peer_epoch == self.peer.own() {
+            self.peer_word_at = head.sent_at;
+            for uplink in UplinkId::all() {
+                self.uplinks[uplink.index()].on_peer_hears(now, head.heard.contains(uplink));
+            }
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
+        let uplink = head.uplink;
+        match message {
+            Message::Probe { next_in_micros, sent_packets, weight, name } => {
+                let echo = Echo { sent_at: head.sent_at, sent_packets };
+                let next_in = Duration::from_micros(next_in_micros.into());
+                self.on_probe(now, uplink, &Probe { echo, next_in, weight, name });
+            }
+            Message::Reply { echo_sent_at, echo_sent_packets, received } => {
+                self.on_reply(now, uplink, echo_sent_at, echo_sent_packets, received);
+            }
+            Message::Report(report) => self.on_report(now, &report),
+            Message::Bye => self.on_bye(now),
+        }
+    }
+
+    fn on_probe(&mut self, now: Instant, uplink: UplinkId, probe: &Probe) {
+        let of_uplink = &mut self.uplinks[uplink.index()];
+        of_uplink.on_probe(now, probe.echo, probe.next_in);
+        if self.role == Role::Gateway && (of_uplink.name, of_uplink.weight) != (probe.name, probe.weight) {
+            of_uplink.name = probe.name;
+            of_uplink.weight = probe.weight;
+            self.refresh_scheduler();
+        }
+        let received = self.uplinks[uplink.index()].received;
+        let reply =
+            Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
+        self.say(now, uplink, &reply);
+    }
+
+    fn on_reply(&mut self, now: Instant, uplink: UplinkId, echo_sent_at: u64, sent_packets: u64, received: Traffic) {
+        let probe_sent_at = Instant::from_nanos(echo_sent_at);
+        // An echo from the future is none of ours.
+        if probe_sent_at <= now {
+            self.uplinks[uplink.index()].on_reply(now, probe_sent_at, sent_packets, received);
+        }
+    }
+
+    fn on_report(&mut self, now: Instant, report: &Report) {
+        for uplink in UplinkId::all() {
+            if let Some(received) = report.get(uplink) {
+                self.uplinks[uplink.index()].measurements.on_delivered(now, received);
+            }
+        }
+    }
+
+    fn on_bye(&mut self, now: Instant) {
+        self.forget_peer(now, Reason::PeerLeft);
+        self.push_event(Event::PeerLeft);
+    }
+
+    /// Finds out on which uplinks the peer is heard, and if that has changed, says so at once.
+    pub(super) fn refresh_heard(&mut self, now: Instant) {
+        let heard = set_of(&self.uplinks, |uplink| uplink.is_heard(now));
+        if heard == self.heard {
+            return;
+        }
+        let gone_silent = UplinkSet::from_bits(self.heard.bits() & !heard.bits());
+        self.heard = heard;
+        self.receiver.set_live(now, heard);
+        if self.peer.is_known() && !gone_silent.is_empty() {
+            self.report_all(now);
+        }
+    }
+
+    /// Probes every uplink that can be probed.
+    pub(super) fn probe_all(&mut self, now: Instant) {
+        let next_in = self.probe_clock.beat(now);
+        let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
+        for uplink in self.attached().iter() {
+            let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
+            let probe = Message::Probe { next_in_micros, sent_packets: sent.packets, weight, name };
+            self.say(now, uplink, &probe);
+        }
+        // Round-trip times have moved on, which active-backup may want to know.
+        self.refresh_scheduler();
+    }
+
+    /// At the gateway: an uplink that has long been silent may be anyone's address by now.
+    pub(super) fn forget_silent_paths(&mut self, now: Instant) {
+        if self.role == Role::Box {
+            return;
+        }
+        for uplink in self.attached().iter() {
+            let of_uplink = &mut self.uplinks[uplink.index()];
+            if of_uplink.state() == State::Down && of_uplink.is_silent_for(now, PATH_FORGOTTEN_AFTER) {
+                of_uplink.detach(now, Reason::Silence(PATH_FORGOTTEN_AFTER));
+                self.paths[uplink.index()] = None;
+            }
+        }
+    }
+
+    pub(super) fn say_bye(&mut self, now: Instant) {
+        for uplink in self.attached().iter() {
+            self.say(now, uplink, &Message::Bye);
+        }
+    }
+
+    fn report_all(&mut self, now: Instant) {
+        let mut report = Report::default();
+        for uplink in self.attached().iter() {
+            report.set(uplink, self.uplinks[uplink.index()].received);
+        }
+        for uplink in self.attached().iter() {
+            self.say(now, uplink, &Message::Report(report));
+        }
+    }
+
+    fn say(&mut self, now: Instant, uplink: UplinkId, message: &Message) {
+        if self.controls.len() == CONTROLS_WAITING_MAX {
+            self.drops.add(DropReason::NoBuffer);
+            return;
+        }
+        let head = Head {
+            uplink,
+            epoch: self.peer.own(),
+            peer_epoch: self.peer.current(),
+            sent_at: now.as_nanos(),
+            next_sequence: seq::truncate(self.next_sequence),
+            heard: self.heard,
+            tap_mtu: self.tap_mtu,
+        };
+        self.control_counter = self.control_counter.wrapping_add(1);
+        let bytes = control::emit(self.control_counter, &head, message);
+        self.controls.push_back(ControlTransmit { uplink, bytes });
+    }
+}

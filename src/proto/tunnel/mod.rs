@@ -1,0 +1,467 @@
+//! The core's one entry: frames and datagrams go in, frames and datagrams come out.
+//!
+//! The contract of the loop around it: call any number of `handle_*` with one `now`, and after each drain
+//! [`Tunnel::poll_frame`], then [`Tunnel::poll_control`], then [`Tunnel::poll_deliver`], until they are empty; then
+//! sleep until [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control messages made after
+//! them: a probe says "all below this number has been sent", and an uplink is first-in, first-out.
+//!
+//! `now` never goes back.
+
+mod control;
+mod peer;
+mod probe_clock;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use peer::Peer;
+use probe_clock::ProbeClock;
+
+use super::receive::{ReceiveCounters, Receiver};
+use super::scheduler::standing::Standing;
+use super::scheduler::{Scheduler, SchedulerConfig};
+use super::seq;
+use super::stats::{DropCounters, DropReason, Traffic};
+use super::time::Instant;
+use super::uplink::monitor::{Uplink, set_of};
+use super::uplink::state::{Reason, State, Transition};
+use super::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
+use super::wire::control::ControlBytes;
+use super::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+
+/// The most frames that wait for [`Tunnel::poll_frame`]; a caller that drains as it should needs one.
+const FRAMES_WAITING_MAX: usize = 256;
+/// The most control messages that wait: a probe, a reply and a report on each uplink.
+const CONTROLS_WAITING_MAX: usize = 3 * UPLINKS_MAX;
+/// The most events that wait to be read.
+const EVENTS_WAITING_MAX: usize = 64;
+
+/// A frame or a datagram, wherever its bytes are kept.
+pub trait Payload {
+    /// Its bytes.
+    fn bytes(&self) -> &[u8];
+    /// Drops the first `count` bytes.
+    fn advance(&mut self, count: usize);
+}
+
+/// Which end this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Has the uplinks, and numbers them.
+    Box,
+    /// Learns the uplinks from the box's probes.
+    Gateway,
+}
+
+/// One uplink as the box's user named it.
+#[derive(Clone, Copy, Debug)]
+pub struct UplinkSettings {
+    /// Its name.
+    pub name: UplinkName,
+    /// Its weight, 1 to 255.
+    pub weight: u8,
+}
+
+/// What a tunnel is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which end this is.
+    pub role: Role,
+    /// A random number, not 0, new for each start of the process.
+    pub epoch: u64,
+    /// The number of the first frame sent.
+    pub first_sequence: u32,
+    /// How frames are spread.
+    pub scheduler: SchedulerConfig,
+    /// The longest that a frame may be held to restore order; `None` delivers in order of arrival.
+    pub window: Option<Duration>,
+    /// Time between probes while frames flow.
+    pub probe_interval: Duration,
+    /// The MTU of the TAP, in bytes.
+    pub tap_mtu: u16,
+    /// The box's uplinks; empty at the gateway.
+    pub uplinks: Vec<UplinkSettings>,
+}
+
+/// Where a datagram came from, and from which of our addresses to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Our address that the datagram was sent to, where the socket listens on several.
+    pub local: Option<IpAddr>,
+}
+
+/// How a datagram arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// By the socket of an uplink (at the box).
+    Uplink(UplinkId),
+    /// From an address (at the gateway).
+    Path(Path),
+}
+
+/// A frame to send: `header`, then the payload, by each of `uplinks`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameTransmit<T> {
+    /// Where to; never empty.
+    pub uplinks: UplinkSet,
+    /// What goes in front.
+    pub header: [u8; FRAME_HEADER_LENGTH],
+    /// The Ethernet frame.
+    pub payload: T,
+}
+
+/// A control message to send.
+#[derive(Clone, Debug)]
+pub struct ControlTransmit {
+    /// Where to.
+    pub uplink: UplinkId,
+    /// The whole datagram.
+    pub bytes: ControlBytes,
+}
+
+/// Something that the user may want to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An uplink has changed its state.
+    Uplink(UplinkId, Transition),
+    /// The gateway has learned an uplink's address, or followed it to a new one.
+    Moved {
+        /// Which.
+        uplink: UplinkId,
+        /// The address before, if there was one.
+        from: Option<Path>,
+        /// The address now.
+        to: Path,
+    },
+    /// A first peer has shown up.
+    PeerFound,
+    /// The peer has started anew.
+    PeerRestarted,
+    /// The peer has said good-bye.
+    PeerLeft,
+    /// The peer's TAP has this MTU.
+    PeerMtu(u16),
+    /// The peer's count contradicted what had come; order was begun anew.
+    Resynchronised(UplinkId),
+}
+
+/// The counters of a tunnel, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// Frames taken from the TAP and sent on at least one uplink.
+    pub sent: Traffic,
+    /// Frames put in order and handed out.
+    pub delivered: Traffic,
+    /// Order.
+    pub receive: ReceiveCounters,
+    /// Everything else.
+    pub drops: DropCounters,
+}
+
+/// One end of a tunnel.
+#[derive(Debug)]
+pub struct Tunnel<T> {
+    role: Role,
+    tap_mtu: u16,
+    peer: Peer,
+    peer_mtu: Option<u16>,
+    /// The peer's clock in its newest message: what it says of all uplinks counts only if it is no older.
+    peer_word_at: u64,
+    uplinks: [Uplink; UPLINKS_MAX],
+    paths: [Option<Path>; UPLINKS_MAX],
+    /// The uplinks on which the peer is heard.
+    heard: UplinkSet,
+    probe_clock: ProbeClock,
+    control_counter: u32,
+    next_sequence: u64,
+    scheduler: Scheduler,
+    receiver: Receiver<T>,
+    frames: VecDeque<FrameTransmit<T>>,
+    controls: VecDeque<ControlTransmit>,
+    events: VecDeque<Event>,
+    events_lost: u64,
+    sent: Traffic,
+    delivered: Traffic,
+    drops: DropCounters,
+}
+
+impl<T: Payload> Tunnel<T> {
+    /// A tunnel that knows nothing of its peer.
+    ///
+    /// # Panics
+    /// If `settings.epoch` is 0 or there are more than [`UPLINKS_MAX`] uplinks.
+    #[must_use]
+    pub fn new(now: Instant, settings: &Settings) -> Self {
+        assert!(settings.epoch != 0, "0 means on the wire that no epoch is known");
+        assert!(settings.uplinks.len() <= UPLINKS_MAX);
+        let uplinks = std::array::from_fn(|index| {
+            let named = settings.uplinks.get(index);
+            let (name, weight) = named.map_or((UplinkName::default(), 1), |uplink| (uplink.name, uplink.weight));
+            Uplink::new(now, name, weight, settings.probe_interval)
+        });
+        Self {
+            role: settings.role,
+            tap_mtu: settings.tap_mtu,
+            peer: Peer::new(settings.epoch),
+            peer_mtu: None,
+            peer_word_at: 0,
+            uplinks,
+            paths: [None; UPLINKS_MAX],
+            heard: UplinkSet::EMPTY,
+            probe_clock: ProbeClock::new(now, settings.probe_interval),
+            control_counter: 0,
+            next_sequence: seq::begin(settings.first_sequence),
+            scheduler: Scheduler::new(&settings.scheduler),
+            receiver: Receiver::new(settings.window),
+            frames: VecDeque::with_capacity(FRAMES_WAITING_MAX),
+            controls: VecDeque::with_capacity(CONTROLS_WAITING_MAX),
+            events: VecDeque::with_capacity(EVENTS_WAITING_MAX),
+            events_lost: 0,
+            sent: Traffic::default(),
+            delivered: Traffic::default(),
+            drops: DropCounters::default(),
+        }
+    }
+
+    /// A frame has been read from the TAP.
+    #[inline]
+    pub fn handle_frame(&mut self, now: Instant, frame: T) {
+        if let Err(reason) = self.send(now, frame) {
+            self.drops.add(reason);
+        }
+    }
+
+    fn send(&mut self, now: Instant, frame: T) -> Result<(), DropReason> {
+        let length = frame.bytes().len();
+        self.check_length(length)?;
+        self.probe_clock.on_frame(now);
+        let uplinks = self.scheduler.next();
+        if uplinks.is_empty() || self.frames.len() == FRAMES_WAITING_MAX {
+            return Err(DropReason::NoUplink);
+        }
+        let header = wire::frame_header(seq::truncate(self.next_sequence));
+        self.next_sequence += 1;
+        self.sent.add(length);
+        uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
+        self.frames.push_back(FrameTransmit { uplinks, header, payload: frame });
+        Ok(())
+    }
+
+    fn check_length(&self, length: usize) -> Result<(), DropReason> {
+        if length < FRAME_LENGTH_MIN {
+            Err(DropReason::Runt)
+        } else if length > usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX {
+            Err(DropReason::Oversize)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A datagram has come.
+    #[inline]
+    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, datagram: T) {
+        let outcome = match wire::parse(datagram.bytes()) {
+            Ok(Datagram::Frame { sequence }) => self.on_frame(now, arrival, sequence, datagram),
+            Ok(Datagram::Control { counter, body }) => self.on_control(now, arrival, counter, body),
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = outcome {
+            self.drops.add(reason);
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, mut frame: T) -> Result<(), DropReason> {
+        let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
+        frame.advance(FRAME_HEADER_LENGTH);
+        let length = frame.bytes().len();
+        self.check_length(length)?;
+        self.probe_clock.on_frame(now);
+        self.uplinks[uplink.index()].received.add(length);
+        self.on_heard(now, uplink);
+        self.receiver.on_frame(now, uplink, sequence, frame)
+    }
+
+    fn uplink_of(&self, arrival: Arrival) -> Option<UplinkId> {
+        match arrival {
+            Arrival::Uplink(uplink) => Some(uplink),
+            Arrival::Path(path) => UplinkId::all()
+                .find(|uplink| self.paths[uplink.index()].is_some_and(|known| known.remote == path.remote)),
+        }
+    }
+
+    fn on_heard(&mut self, now: Instant, uplink: UplinkId) {
+        self.uplinks[uplink.index()].on_heard(now);
+        if !self.heard.contains(uplink) {
+            self.refresh_heard(now);
+        }
+    }
+
+    /// Time has passed: does all that is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.refresh_heard(now);
+        self.receiver.on_timeout(now);
+        self.evaluate_uplinks(now);
+        if now >= self.probe_clock.next() {
+            self.forget_silent_paths(now);
+            self.probe_all(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called next, and what for.
+    pub fn poll_timeout(&mut self, now: Instant) -> (Instant, &'static str) {
+        let mut due = (self.probe_clock.next(), "probe");
+        if let Some(at) = self.receiver.next_timeout(now) {
+            due = earlier(due, (at, "window"));
+        }
+        let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
+        for uplink in self.uplinks.iter().filter(|uplink| uplink.is_attached()) {
+            if let Some(at) = uplink.next_change(interval, since) {
+                due = earlier(due, (at, "uplink state"));
+            }
+        }
+        for uplink in self.heard.iter() {
+            if let Some(at) = self.uplinks[uplink.index()].silent_at() {
+                due = earlier(due, (at, "uplink silence"));
+            }
+        }
+        due
+    }
+
+    /// An uplink has a socket to send by (at the box).
+    pub fn handle_uplink_attached(&mut self, now: Instant, uplink: UplinkId) {
+        self.uplinks[uplink.index()].attach();
+        self.probe_clock.hurry(now);
+        self.refresh_scheduler();
+    }
+
+    /// An uplink has lost its interface, carrier or socket (at the box).
+    pub fn handle_uplink_detached(&mut self, now: Instant, uplink: UplinkId, reason: Reason) {
+        let transition = self.uplinks[uplink.index()].detach(now, reason);
+        self.on_transition(uplink, transition);
+        self.refresh_scheduler();
+    }
+
+    /// The kernel has refused to send by an uplink, with this errno; it will be tried again by probes.
+    pub fn handle_send_error(&mut self, now: Instant, uplink: UplinkId, errno: i32) {
+        let transition = self.uplinks[uplink.index()].fall(now, Reason::SocketError(errno));
+        self.on_transition(uplink, transition);
+        self.refresh_scheduler();
+    }
+
+    /// The process is about to stop: tells the peer so.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        self.say_bye(now);
+    }
+
+    /// Something was dropped outside the core.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.drops.add(reason);
+    }
+
+    /// The next frame to send.
+    #[inline]
+    pub fn poll_frame(&mut self) -> Option<FrameTransmit<T>> {
+        self.frames.pop_front()
+    }
+
+    /// The next control message to send.
+    #[inline]
+    pub fn poll_control(&mut self) -> Option<ControlTransmit> {
+        self.controls.pop_front()
+    }
+
+    /// The next frame to write to the TAP.
+    #[inline]
+    pub fn poll_deliver(&mut self) -> Option<T> {
+        let frame = self.receiver.pop()?;
+        self.delivered.add(frame.bytes().len());
+        Some(frame)
+    }
+
+    /// The next event to log, and how many were lost before it because nobody asked.
+    pub fn poll_event(&mut self) -> Option<(Event, u64)> {
+        let event = self.events.pop_front()?;
+        Some((event, std::mem::take(&mut self.events_lost)))
+    }
+
+    /// Where to send what goes by `uplink` (at the gateway).
+    #[inline]
+    #[must_use]
+    pub fn path(&self, uplink: UplinkId) -> Option<Path> {
+        self.paths[uplink.index()]
+    }
+
+    /// What is known of an uplink.
+    #[must_use]
+    pub fn uplink(&self, uplink: UplinkId) -> &Uplink {
+        &self.uplinks[uplink.index()]
+    }
+
+    /// The uplinks that there is something to send by.
+    #[must_use]
+    pub fn attached(&self) -> UplinkSet {
+        set_of(&self.uplinks, Uplink::is_attached)
+    }
+
+    /// How many frames are held to restore order.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.receiver.held()
+    }
+
+    /// The TAP's MTU has been changed.
+    pub fn set_tap_mtu(&mut self, mtu: u16) {
+        self.tap_mtu = mtu;
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sent: self.sent,
+            delivered: self.delivered,
+            receive: self.receiver.counters(),
+            drops: self.drops.clone(),
+        }
+    }
+
+    fn evaluate_uplinks(&mut self, now: Instant) {
+        let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
+        let mut changed = false;
+        for uplink in UplinkId::all() {
+            let transition = self.uplinks[uplink.index()].evaluate(now, interval, since);
+            changed |= transition.is_some();
+            self.on_transition(uplink, transition);
+        }
+        if changed {
+            self.refresh_scheduler();
+        }
+    }
+
+    fn refresh_scheduler(&mut self) {
+        self.scheduler.refresh(&Standing::of(&self.uplinks));
+    }
+
+    fn on_transition(&mut self, uplink: UplinkId, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.push_event(Event::Uplink(uplink, transition));
+        }
+    }
+
+    fn push_event(&mut self, event: Event) {
+        if self.events.len() == EVENTS_WAITING_MAX {
+            self.events.pop_front();
+            self.events_lost += 1;
+        }
+        self.events.push_back(event);
+    }
+}
+
+fn earlier(one: (Instant, &'static str), other: (Instant, &'static str)) -> (Instant, &'static str) {
+    if other.0 < one.0 { other } else { one }
+}

@@ -1,0 +1,97 @@
+//! When to probe: often while frames flow, ever more seldom when they have stopped.
+//!
+//! All uplinks are probed in one go, so that an idle machine is woken once for all of them.
+
+use std::time::Duration;
+
+use crate::proto::time::Instant;
+
+/// How long after the last frame, either way, the tunnel counts as busy.
+const BUSY_FOR: Duration = Duration::from_secs(3);
+/// The slowest probing.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Beats.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeClock {
+    busy_interval: Duration,
+    interval: Duration,
+    interval_since: Instant,
+    next: Instant,
+    busy_until: Instant,
+}
+
+impl ProbeClock {
+    /// Beats at once, and then every `busy_interval` while frames flow.
+    #[must_use]
+    pub fn new(now: Instant, busy_interval: Duration) -> Self {
+        Self { busy_interval, interval: busy_interval, interval_since: now, next: now, busy_until: now + BUSY_FOR }
+    }
+
+    /// When the next beat is due.
+    #[must_use]
+    pub const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// The time between beats.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Since when beats have come no slower than now.
+    #[must_use]
+    pub const fn interval_since(&self) -> Instant {
+        self.interval_since
+    }
+
+    /// A frame was sent or received.
+    #[inline]
+    pub fn on_frame(&mut self, now: Instant) {
+        self.busy_until = now + BUSY_FOR;
+        if self.interval > self.busy_interval {
+            self.interval = self.busy_interval;
+            self.interval_since = now;
+            self.next = now;
+        }
+    }
+
+    /// Beat as soon as possible.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next = self.next.min(now);
+    }
+
+    /// A beat is made. Returns when the next one will come.
+    pub fn beat(&mut self, now: Instant) -> Duration {
+        if now >= self.busy_until {
+            // By half as much each time: the peer, which calls three announced intervals of silence suspicious,
+            // bears the loss of the probe that announced the slower one.
+            self.interval = (self.interval + self.interval / 2).min(IDLE_INTERVAL.max(self.busy_interval));
+        }
+        self.next = now + self.interval;
+        self.interval
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slows_down_gently_and_wakes_at_once() {
+        let busy = Duration::from_millis(20);
+        let mut clock = ProbeClock::new(Instant::ZERO, busy);
+        let mut now = Instant::ZERO;
+        let mut before = busy;
+        for _ in 0..300 {
+            let interval = clock.beat(now);
+            assert!(before + interval <= before * 3, "one lost announcement is borne");
+            before = interval;
+            now = clock.next();
+        }
+        assert_eq!(clock.interval(), IDLE_INTERVAL);
+        clock.on_frame(now);
+        assert_eq!((clock.next(), clock.beat(now)), (now, busy));
+    }
+}

@@ -1,0 +1,218 @@
+//! One uplink: what came by it and went by it, and what follows for its state.
+
+use std::time::Duration;
+
+use super::measure::Measurements;
+use super::state::{Reason, Signs, State, StateMachine, Transition};
+use super::{UplinkName, UplinkSet};
+use crate::proto::seq;
+use crate::proto::stats::Traffic;
+use crate::proto::time::Instant;
+
+/// The receiver calls an uplink silent after this many missed probes.
+const SILENT_AFTER_PROBES: u32 = 3;
+/// The sender suspects an uplink after this many unanswered ones: one more, because the receiver's word, which
+/// comes by the other uplinks, is the surer sign.
+const SUSPECT_AFTER_PROBES: u32 = 4;
+/// A suspect uplink falls after as many more.
+const DOWN_AFTER_PROBES: u32 = 10;
+/// How much variation of delay is allowed for, in units of what is measured.
+const VARIATIONS_ALLOWED: u32 = 4;
+/// Variation is allowed for up to this much: beyond, failing over is better than waiting.
+const VARIATION_ALLOWANCE_MAX: Duration = Duration::from_millis(300);
+/// The slowest that a peer may announce its probes; a longer announcement is not believed.
+const PEER_INTERVAL_MAX: Duration = Duration::from_secs(5);
+
+/// What is owed to a probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo {
+    /// The probe's time stamp.
+    pub sent_at: u64,
+    /// The probe's count of frames.
+    pub sent_packets: u64,
+}
+
+/// One uplink.
+#[derive(Clone, Debug)]
+pub struct Uplink {
+    /// What the box calls it.
+    pub name: UplinkName,
+    /// Its share in `balance-rr`.
+    pub weight: u8,
+    /// Frames sent by it.
+    pub sent: Traffic,
+    /// Frames received by it.
+    pub received: Traffic,
+    /// What is measured of it.
+    pub measurements: Measurements,
+    state: StateMachine,
+    /// Whether there is a socket, or an address, to send by.
+    attached: bool,
+    heard_at: Option<Instant>,
+    peer_interval: Duration,
+    confirmed_at: Option<Instant>,
+    answered_probe_sent_at: Option<Instant>,
+    denied: bool,
+    newest_counter: Option<u32>,
+}
+
+impl Uplink {
+    /// An uplink that nothing is known of but what the user said.
+    #[must_use]
+    pub fn new(now: Instant, name: UplinkName, weight: u8, probe_interval: Duration) -> Self {
+        Self {
+            name,
+            weight,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            measurements: Measurements::default(),
+            state: StateMachine::new(now),
+            attached: false,
+            heard_at: None,
+            peer_interval: probe_interval,
+            confirmed_at: None,
+            answered_probe_sent_at: None,
+            denied: false,
+            newest_counter: None,
+        }
+    }
+
+    /// Its state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state.state()
+    }
+
+    /// Since when it has been in that state.
+    #[must_use]
+    pub const fn state_since(&self) -> Instant {
+        self.state.since()
+    }
+
+    /// Whether there is a socket, or an address, to send by.
+    #[must_use]
+    pub const fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// There is something to send by now.
+    pub fn attach(&mut self) {
+        self.attached = true;
+    }
+
+    /// There is nothing to send by any more.
+    pub fn detach(&mut self, now: Instant, reason: Reason) -> Option<Transition> {
+        self.attached = false;
+        self.fall(now, reason)
+    }
+
+    /// Falls at once.
+    pub fn fall(&mut self, now: Instant, reason: Reason) -> Option<Transition> {
+        self.state.fall(now, reason)
+    }
+
+    /// The peer at its other end is a new one, or gone: everything it has said is void.
+    pub fn forget_peer(&mut self, now: Instant, reason: Reason) -> Option<Transition> {
+        self.heard_at = None;
+        self.confirmed_at = None;
+        self.answered_probe_sent_at = None;
+        self.denied = false;
+        self.newest_counter = None;
+        self.measurements = Measurements::default();
+        self.state.restart(now, reason)
+    }
+
+    /// Whether control message `counter` is newer than all that came by this uplink before; remembers it if so.
+    pub fn admit_control(&mut self, counter: u32) -> bool {
+        let newer = self.newest_counter.is_none_or(|newest| seq::is_newer(counter, newest));
+        if newer {
+            self.newest_counter = Some(counter);
+        }
+        newer
+    }
+
+    /// Something of the peer's came by this uplink.
+    #[inline]
+    pub fn on_heard(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+    }
+
+    /// A probe came; `next_in` is what it announces.
+    pub fn on_probe(&mut self, now: Instant, echo: Echo, next_in: Duration) {
+        self.peer_interval = next_in.min(PEER_INTERVAL_MAX);
+        self.measurements.on_probe(now, echo.sent_at, echo.sent_packets, self.received.packets);
+    }
+
+    /// A probe of ours was answered.
+    pub fn on_reply(&mut self, now: Instant, probe_sent_at: Instant, sent_packets: u64, received: Traffic) {
+        self.measurements.on_reply(now, probe_sent_at, sent_packets, received);
+        self.confirmed_at = Some(now);
+        self.answered_probe_sent_at = self.answered_probe_sent_at.max(Some(probe_sent_at));
+    }
+
+    /// The peer's newest word on whether it hears this uplink.
+    pub fn on_peer_hears(&mut self, now: Instant, hears: bool) {
+        self.denied = !hears;
+        // A peer that has never been answered by this uplink says nothing new; only a reply starts confidence.
+        if hears && self.confirmed_at.is_some() {
+            self.confirmed_at = Some(now);
+        }
+    }
+
+    /// Whether the peer is heard on this uplink.
+    #[must_use]
+    pub fn is_heard(&self, now: Instant) -> bool {
+        self.silent_at().is_some_and(|silent_at| now < silent_at)
+    }
+
+    /// When the uplink will count as silent unless something comes.
+    #[must_use]
+    pub fn silent_at(&self) -> Option<Instant> {
+        let variation = allowance(self.measurements.jitter());
+        self.heard_at.map(|at| at + self.peer_interval * SILENT_AFTER_PROBES + variation)
+    }
+
+    /// Whether nothing has come for so long that the address may as well be forgotten.
+    #[must_use]
+    pub fn is_silent_for(&self, now: Instant, long: Duration) -> bool {
+        self.heard_at.is_none_or(|at| now.since(at) >= long)
+    }
+
+    /// Makes the change of state that is due, if any. Our own probes come every `interval`, since `interval_since`.
+    pub fn evaluate(&mut self, now: Instant, interval: Duration, interval_since: Instant) -> Option<Transition> {
+        if !self.attached {
+            return None;
+        }
+        let signs = self.signs(interval, interval_since);
+        self.state.evaluate(now, &signs)
+    }
+
+    /// When [`Self::evaluate`] will have something to do if nothing comes.
+    #[must_use]
+    pub fn next_change(&self, interval: Duration, interval_since: Instant) -> Option<Instant> {
+        self.state.next_change(&self.signs(interval, interval_since))
+    }
+
+    fn signs(&self, interval: Duration, interval_since: Instant) -> Signs {
+        let round_trip = self.measurements.round_trip();
+        let variation = allowance(round_trip.map_or(Duration::ZERO, |rtt| rtt.variation));
+        Signs {
+            confirmed_at: self.confirmed_at,
+            answered_probe_sent_at: self.answered_probe_sent_at,
+            denied: self.denied,
+            // The first probe of a new rate is answered a round trip later.
+            counted_from: interval_since + round_trip.map_or(Duration::ZERO, |rtt| rtt.smoothed),
+            suspect_after: interval * SUSPECT_AFTER_PROBES + variation,
+            down_after: interval * DOWN_AFTER_PROBES,
+        }
+    }
+}
+
+fn allowance(variation: Duration) -> Duration {
+    (variation * VARIATIONS_ALLOWED).min(VARIATION_ALLOWANCE_MAX)
+}
+
+/// The uplinks of `uplinks` for which `is_so` holds.
+pub fn set_of(uplinks: &[Uplink], is_so: impl Fn(&Uplink) -> bool) -> UplinkSet {
+    super::UplinkId::all().zip(uplinks).filter(|(_, uplink)| is_so(uplink)).map(|(id, _)| id).collect()
+}

@@ -1,0 +1,370 @@
+//! Control messages: how the two ends measure the uplinks and tell each other what they hear.
+//!
+//! A message is a head that every kind shares, then the fields of its kind, all big-endian. What follows the fields
+//! is reserved: sent as nothing, refused when received, so that a later version can be told apart by its number.
+//!
+//! ```text
+//! offset  0 kind   1 version   2 uplink   3 reserved (0)
+//!         4 epoch (8)         12 peer epoch (8)        20 sent at (8)
+//!        28 next sequence (4) 32 heard (2)             34 TAP MTU (2)
+//!        36 fields of the kind:
+//!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
+//!                   65 zero padding (3): a reply may never be longer than its probe
+//!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
+//!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
+//!           bye     nothing
+//! ```
+
+use bytes::{Buf, BufMut};
+
+use crate::proto::stats::{DropReason, Traffic};
+use crate::proto::uplink::{UPLINK_NAME_MAX, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
+
+const VERSION: u8 = 1;
+const HEAD_LENGTH: usize = 36;
+const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
+const PROBE_PADDING: usize = 3;
+const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
+const REPORT_ENTRY_LENGTH: usize = 17;
+
+/// The longest control message, in bytes: a report on every uplink.
+pub const CONTROL_LENGTH_MAX: usize = HEAD_LENGTH + 1 + UPLINKS_MAX * REPORT_ENTRY_LENGTH;
+
+const _: () = assert!(REPLY_LENGTH <= PROBE_LENGTH, "a reply must never bring more bytes than its probe did");
+
+/// What every control message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The uplink that the message travels on, numbered by the box.
+    pub uplink: UplinkId,
+    /// Drawn at random when the sender started: a new one means that it has restarted. Never 0.
+    pub epoch: u64,
+    /// The receiver's epoch as far as the sender knows it; 0 if it does not.
+    pub peer_epoch: u64,
+    /// When it was sent, by the sender's clock, in nanoseconds.
+    pub sent_at: u64,
+    /// The number that the sender's next frame will have: whatever is below has been sent already.
+    pub next_sequence: u32,
+    /// The uplinks on which the sender hears the receiver.
+    pub heard: UplinkSet,
+    /// The MTU of the sender's TAP, in bytes.
+    pub tap_mtu: u16,
+}
+
+/// What the kinds say beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Asks for a reply, and vouches for the address it comes from.
+    Probe {
+        /// When the next probe will come at the latest, in microseconds.
+        next_in_micros: u32,
+        /// Frames sent on this uplink so far.
+        sent_packets: u64,
+        /// The uplink's weight, 1 to 255.
+        weight: u8,
+        /// What the box calls the uplink.
+        name: UplinkName,
+    },
+    /// Answers a probe.
+    Reply {
+        /// The probe's [`Head::sent_at`].
+        echo_sent_at: u64,
+        /// The probe's `sent_packets`.
+        echo_sent_packets: u64,
+        /// Frames that had come by this uplink when the probe did.
+        received: Traffic,
+    },
+    /// Says at once that what is heard has changed, and what has been received on every uplink.
+    Report(Report),
+    /// The sender stops.
+    Bye,
+}
+
+/// Counters of what has been received, per uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    received: [Option<Traffic>; UPLINKS_MAX],
+}
+
+impl Report {
+    /// Sets the counters of one uplink.
+    pub fn set(&mut self, uplink: UplinkId, received: Traffic) {
+        self.received[uplink.index()] = Some(received);
+    }
+
+    /// The counters of one uplink, if the report has them.
+    #[must_use]
+    pub fn get(&self, uplink: UplinkId) -> Option<Traffic> {
+        self.received[uplink.index()]
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (UplinkId, Traffic)> + '_ {
+        UplinkId::all().filter_map(|uplink| self.get(uplink).map(|received| (uplink, received)))
+    }
+}
+
+/// A control message, put together in place.
+#[derive(Clone, Debug)]
+pub struct ControlBytes {
+    bytes: [u8; super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX],
+    length: usize,
+}
+
+impl ControlBytes {
+    /// The whole datagram: GRE header and message.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// Writes control message number `counter`, GRE header included.
+#[must_use]
+pub fn emit(counter: u32, head: &Head, message: &Message) -> ControlBytes {
+    let mut bytes = [0; super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX];
+    let capacity = bytes.len();
+    let mut out = &mut bytes[..];
+    out.put_slice(&super::control_header(counter));
+    emit_head(&mut out, kind(message), head);
+    emit_message(&mut out, message);
+    let length = capacity - out.remaining_mut();
+    ControlBytes { bytes, length }
+}
+
+const fn kind(message: &Message) -> u8 {
+    match message {
+        Message::Probe { .. } => 1,
+        Message::Reply { .. } => 2,
+        Message::Report(_) => 3,
+        Message::Bye => 4,
+    }
+}
+
+fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
+    out.put_u8(kind);
+    out.put_u8(VERSION);
+    out.put_u8(head.uplink.number());
+    out.put_u8(0);
+    out.put_u64(head.epoch);
+    out.put_u64(head.peer_epoch);
+    out.put_u64(head.sent_at);
+    out.put_u32(head.next_sequence);
+    out.put_u16(head.heard.bits());
+    out.put_u16(head.tap_mtu);
+}
+
+fn emit_message(out: &mut impl BufMut, message: &Message) {
+    match message {
+        Message::Probe { next_in_micros, sent_packets, weight, name } => {
+            let mut name_field = [0; UPLINK_NAME_MAX];
+            name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
+            out.put_u32(*next_in_micros);
+            out.put_u64(*sent_packets);
+            out.put_u8(*weight);
+            out.put_u8(name.as_str().len() as u8);
+            out.put_slice(&name_field);
+            out.put_bytes(0, PROBE_PADDING);
+        }
+        Message::Reply { echo_sent_at, echo_sent_packets, received } => {
+            out.put_u64(*echo_sent_at);
+            out.put_u64(*echo_sent_packets);
+            out.put_u64(received.packets);
+            out.put_u64(received.bytes);
+        }
+        Message::Report(report) => {
+            out.put_u8(report.entries().count() as u8);
+            for (uplink, received) in report.entries() {
+                out.put_u8(uplink.number());
+                out.put_u64(received.packets);
+                out.put_u64(received.bytes);
+            }
+        }
+        Message::Bye => {}
+    }
+}
+
+/// Reads what [`super::parse`] calls the body of a control message.
+///
+/// # Errors
+/// [`DropReason::Truncated`] or [`DropReason::ControlMalformed`].
+pub fn parse(body: &[u8]) -> Result<(Head, Message), DropReason> {
+    if body.len() < HEAD_LENGTH {
+        return Err(DropReason::Truncated);
+    }
+    let (mut head, mut fields) = body.split_at(HEAD_LENGTH);
+    let kind = head.get_u8();
+    if head.get_u8() != VERSION {
+        return Err(DropReason::ControlMalformed);
+    }
+    let head = parse_head(head)?;
+    let message = match kind {
+        1 => parse_probe(&mut fields)?,
+        2 => parse_reply(&mut fields)?,
+        3 => parse_report(&mut fields)?,
+        4 => Message::Bye,
+        _ => return Err(DropReason::ControlMalformed),
+    };
+    if fields.has_remaining() {
+        return Err(DropReason::ControlMalformed);
+    }
+    Ok((head, message))
+}
+
+fn parse_head(mut head: &[u8]) -> Result<Head, DropReason> {
+    let uplink = UplinkId::new(head.get_u8()).ok_or(DropReason::ControlMalformed)?;
+    let reserved = head.get_u8();
+    let head = Head {
+        uplink,
+        epoch: head.get_u64(),
+        peer_epoch: head.get_u64(),
+        sent_at: head.get_u64(),
+        next_sequence: head.get_u32(),
+        heard: UplinkSet::from_bits(head.get_u16()),
+        tap_mtu: head.get_u16(),
+    };
+    if reserved != 0 || head.epoch == 0 {
+        return Err(DropReason::ControlMalformed);
+    }
+    Ok(head)
+}
+
+fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
+    need(fields, PROBE_LENGTH - HEAD_LENGTH)?;
+    let next_in_micros = fields.get_u32();
+    let sent_packets = fields.get_u64();
+    let weight = fields.get_u8();
+    let name_length = usize::from(fields.get_u8());
+    let mut name = [0; UPLINK_NAME_MAX];
+    fields.copy_to_slice(&mut name);
+    let mut padding = [0; PROBE_PADDING];
+    fields.copy_to_slice(&mut padding);
+    let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
+    let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
+    let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
+    match name {
+        Some(name) if weight > 0 && zeroes_are_zero => {
+            Ok(Message::Probe { next_in_micros, sent_packets, weight, name })
+        }
+        _ => Err(DropReason::ControlMalformed),
+    }
+}
+
+fn parse_reply(fields: &mut &[u8]) -> Result<Message, DropReason> {
+    need(fields, REPLY_LENGTH - HEAD_LENGTH)?;
+    Ok(Message::Reply {
+        echo_sent_at: fields.get_u64(),
+        echo_sent_packets: fields.get_u64(),
+        received: Traffic { packets: fields.get_u64(), bytes: fields.get_u64() },
+    })
+}
+
+fn parse_report(fields: &mut &[u8]) -> Result<Message, DropReason> {
+    need(fields, 1)?;
+    let count = usize::from(fields.get_u8());
+    need(fields, count * REPORT_ENTRY_LENGTH)?;
+    let mut report = Report::default();
+    let mut previous = None;
+    for _ in 0..count {
+        let uplink = UplinkId::new(fields.get_u8()).ok_or(DropReason::ControlMalformed)?;
+        // Ascending, so that each report has one spelling and no uplink appears twice.
+        if previous.is_some_and(|previous: UplinkId| previous.number() >= uplink.number()) {
+            return Err(DropReason::ControlMalformed);
+        }
+        previous = Some(uplink);
+        report.set(uplink, Traffic { packets: fields.get_u64(), bytes: fields.get_u64() });
+    }
+    Ok(Message::Report(report))
+}
+
+fn need(fields: &[u8], length: usize) -> Result<(), DropReason> {
+    if fields.len() < length { Err(DropReason::Truncated) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_traffic() -> impl Strategy<Value = Traffic> {
+        any::<(u64, u64)>().prop_map(|(packets, bytes)| Traffic { packets, bytes })
+    }
+
+    fn any_message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}").prop_map(
+                |(next_in_micros, sent_packets, weight, name)| Message::Probe {
+                    next_in_micros,
+                    sent_packets,
+                    weight,
+                    name: UplinkName::new(&name).expect("the pattern makes lawful names"),
+                }
+            ),
+            (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
+                Message::Reply { echo_sent_at, echo_sent_packets, received }
+            }),
+            proptest::collection::vec(proptest::option::of(any_traffic()), UPLINKS_MAX).prop_map(|entries| {
+                let mut report = Report::default();
+                for (uplink, received) in UplinkId::all().zip(entries) {
+                    received.into_iter().for_each(|received| report.set(uplink, received));
+                }
+                Message::Report(report)
+            }),
+            Just(Message::Bye),
+        ]
+    }
+
+    fn any_head() -> impl Strategy<Value = Head> {
+        (0..UPLINKS_MAX as u8, 1_u64.., any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>(), any::<u16>()).prop_map(
+            |(uplink, epoch, peer_epoch, sent_at, next_sequence, heard, tap_mtu)| Head {
+                uplink: UplinkId::new(uplink).expect("within range"),
+                epoch,
+                peer_epoch,
+                sent_at,
+                next_sequence,
+                heard: UplinkSet::from_bits(heard),
+                tap_mtu,
+            },
+        )
+    }
+
+    fn body(datagram: &[u8]) -> &[u8] {
+        match super::super::parse(datagram) {
+            Ok(super::super::Datagram::Control { body, .. }) => body,
+            other => panic!("not a control message: {other:?}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_undoes_emitting(counter: u32, head in any_head(), message in any_message()) {
+            let emitted = emit(counter, &head, &message);
+            prop_assert_eq!(parse(body(emitted.as_slice())), Ok((head, message)));
+        }
+
+        #[test]
+        fn what_parses_is_emitted_again_byte_for_byte(bytes in proptest::collection::vec(any::<u8>(), 0..400), counter: u32) {
+            if let Ok((head, message)) = parse(&bytes) {
+                let emitted = emit(counter, &head, &message);
+                prop_assert_eq!(body(emitted.as_slice()), &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn a_message_cut_short_or_lengthened_is_refused(head in any_head(), message in any_message(), cut in 1_usize..40) {
+            let emitted = emit(0, &head, &message);
+            let whole = body(emitted.as_slice());
+            prop_assert!(parse(&whole[..whole.len().saturating_sub(cut)]).is_err());
+            let mut longer = whole.to_vec();
+            longer.push(0);
+            prop_assert!(parse(&longer).is_err());
+        }
+
+        #[test]
+        fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
+            let name = UplinkName::new(&name).expect("lawful");
+            let probe = emit(0, &head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name });
+            let reply = emit(0, &head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
+            prop_assert!(reply.as_slice().len() <= probe.as_slice().len());
+        }
+    }
+}
