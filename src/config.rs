@@ -10,6 +10,12 @@ use crate::proto::uplink::UplinkName;
 /// The UDP port of GRE-in-UDP (RFC 8086 §8).
 pub const GRE_IN_UDP_PORT: u16 = 4754;
 
+/// The smallest and the largest MTU of the TAP, in bytes: what every IPv4 host takes (RFC 791), and what a jumbo frame
+/// carries.
+pub const TAP_MTU_MIN: u16 = 576;
+/// See [`TAP_MTU_MIN`].
+pub const TAP_MTU_MAX: u16 = 9000;
+
 /// The longest an interface name can be, in bytes (`IFNAMSIZ` less its terminating zero).
 pub const INTERFACE_NAME_MAX: usize = 15;
 

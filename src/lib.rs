@@ -1,4 +1,4 @@
-//! braid.
-
+//! braid bonds several Internet uplinks into one Ethernet link that never stutters.
 pub mod config;
+pub mod io;
 pub mod proto;

@@ -1,0 +1,328 @@
+//! The sockets behind the uplinks, and how they come and go.
+//!
+//! The box has one socket per uplink, opened when its interface is there and works, and opened again when the
+//! interface has come back or has another address. The gateway has one socket for all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use socket2::SockAddr;
+
+use super::buffers::Lease;
+use super::datagram_port::DatagramPort;
+use super::netlink::{LinkNews, LinkState, LinkWatcher};
+use super::ring::{Files, Ring};
+use super::uplink_socket::{ControlBuffer, GatewaySocket, UplinkError, UplinkSocket, open_uplink};
+use crate::config::UplinkConfig;
+use crate::proto::time::Instant;
+use crate::proto::tunnel::{Path, Tunnel};
+use crate::proto::uplink::state::Reason;
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+
+/// How long after a failure an uplink's socket is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Either end's sockets.
+pub enum Links {
+    /// The box's.
+    Box(BoxLinks),
+    /// The gateway's.
+    Gateway(GatewayLinks),
+}
+
+/// One uplink's socket, or the want of it.
+struct BoxLink {
+    config: UplinkConfig,
+    socket: Option<UplinkSocket>,
+    /// Whether the ring has yet to be told of the socket, or of its end.
+    changed: bool,
+    /// The interface is known to be of no use now.
+    interface_down: bool,
+    retry_at: Option<Instant>,
+    /// What was last said of it, so as not to say it twice a second.
+    complaint: String,
+}
+
+/// The box's sockets.
+pub struct BoxLinks {
+    links: Vec<BoxLink>,
+    gateways: Vec<SocketAddr>,
+    watcher: LinkWatcher,
+    mtu_bound: Option<u16>,
+}
+
+/// The gateway's socket.
+pub struct GatewayLinks {
+    socket: GatewaySocket,
+    announced: bool,
+    /// Where each uplink is, spelled for the kernel; made anew when the path changes.
+    destinations: [Option<(Path, SockAddr, ControlBuffer)>; UPLINKS_MAX],
+    mtu_bound: Option<u16>,
+}
+
+impl Links {
+    /// The box's: a socket for each of `uplinks` to one of `gateways`. `mtu_bound` is the TAP's MTU if it may follow
+    /// the gateway's downwards.
+    ///
+    /// # Errors
+    /// If none of the uplinks can be opened; what was said of each.
+    pub fn for_box(
+        uplinks: &[UplinkConfig],
+        gateways: Vec<SocketAddr>,
+        watcher: LinkWatcher,
+        mtu_bound: Option<u16>,
+    ) -> Result<Self, UplinkError> {
+        let mut links = vec![];
+        let mut failure = None;
+        for config in uplinks {
+            let mut link = BoxLink::new(config.clone());
+            match open_uplink(config, &gateways) {
+                Ok(socket) => link.set(socket),
+                Err(error) if error.is_final => return Err(error),
+                Err(error) => {
+                    link.complain(&error);
+                    failure.get_or_insert(error);
+                }
+            }
+            links.push(link);
+        }
+        match failure {
+            Some(error) if links.iter().all(|link| link.socket.is_none()) => Err(error),
+            _ => Ok(Self::Box(BoxLinks { links, gateways, watcher, mtu_bound })),
+        }
+    }
+
+    /// The gateway's. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
+    #[must_use]
+    pub fn for_gateway(socket: GatewaySocket, mtu_bound: Option<u16>) -> Self {
+        Self::Gateway(GatewayLinks { socket, announced: false, destinations: [const { None }; UPLINKS_MAX], mtu_bound })
+    }
+
+    /// Whether one socket serves all uplinks.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Gateway(_))
+    }
+
+    /// What to wait for to learn of the interfaces.
+    #[must_use]
+    pub fn news_descriptor(&self) -> Option<RawFd> {
+        match self {
+            Self::Box(links) => Some(links.watcher.descriptor()),
+            Self::Gateway(_) => None,
+        }
+    }
+
+    /// Tells the core of the sockets there are, and asks for the state of the interfaces.
+    pub fn start(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+        let Self::Box(links) = self else { return };
+        for (uplink, link) in links.links.iter_mut().enumerate() {
+            match &link.socket {
+                Some(_) => tunnel.handle_uplink_attached(now, id(uplink)),
+                None => link.retry_at = Some(now + RETRY_AFTER),
+            }
+        }
+        links.request_all();
+    }
+
+    /// There is news of the interfaces.
+    pub fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+        if let Self::Box(links) = self {
+            links.on_news(now, tunnel);
+        }
+    }
+
+    /// An uplink's socket has told of an error.
+    pub fn on_socket_failed(&mut self, now: Instant, uplink: UplinkId, errno: i32) {
+        // ECONNREFUSED is the gateway's word, and says nothing of the socket.
+        let Self::Box(links) = self else { return };
+        if errno != libc::ECONNREFUSED {
+            links.links[uplink.index()].retry_at.get_or_insert(now + RETRY_AFTER);
+        }
+    }
+
+    /// When [`Self::on_tick`] will have something to do.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Instant> {
+        match self {
+            Self::Box(links) => links.links.iter().filter_map(|link| link.retry_at).min(),
+            Self::Gateway(_) => None,
+        }
+    }
+
+    /// Tries again what is due to be tried again.
+    pub fn on_tick(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+        let Self::Box(links) = self else { return };
+        for (uplink, link) in links.links.iter_mut().enumerate() {
+            if link.retry_at.is_some_and(|at| now >= at) {
+                link.check(now, id(uplink), &links.gateways, tunnel);
+            }
+        }
+    }
+
+    /// Tells the ring of sockets that are new or gone.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn apply(&mut self, ring: &mut Ring, files: &mut Files, port: &mut DatagramPort) -> io::Result<()> {
+        match self {
+            Self::Box(links) => {
+                for (uplink, link) in links.links.iter_mut().enumerate() {
+                    if std::mem::take(&mut link.changed) {
+                        match &link.socket {
+                            Some(socket) => port.open(ring, files, uplink as u8, socket.descriptor())?,
+                            None => port.close(ring, files, uplink as u8)?,
+                        }
+                    }
+                }
+            }
+            Self::Gateway(links) => {
+                if !std::mem::replace(&mut links.announced, true) {
+                    port.open(ring, files, 0, links.socket.descriptor())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a datagram for `uplink` goes, if the socket does not know by itself.
+    pub fn destination(&mut self, uplink: UplinkId, path: Option<Path>) -> Option<(&SockAddr, ControlBuffer)> {
+        let (Self::Gateway(links), Some(path)) = (self, path) else { return None };
+        let known = &mut links.destinations[uplink.index()];
+        if known.as_ref().is_none_or(|(of, ..)| *of != path) {
+            let source = path.local.map_or(ControlBuffer::empty(), |local| links.socket.source(local));
+            *known = Some((path, links.socket.spell(path.remote), source));
+        }
+        known.as_ref().map(|(_, address, source)| (address, *source))
+    }
+
+    /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
+    #[must_use]
+    pub fn tap_mtu(&self, peer_mtu: u16) -> Option<u16> {
+        let (Self::Box(BoxLinks { mtu_bound, .. }) | Self::Gateway(GatewayLinks { mtu_bound, .. })) = self;
+        mtu_bound.map(|bound| bound.min(peer_mtu.max(crate::config::TAP_MTU_MIN)))
+    }
+}
+
+impl BoxLinks {
+    fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+        let mut all_news = vec![];
+        let read = self.watcher.read(|news| all_news.push(news));
+        for news in all_news {
+            match news {
+                LinkNews::Link { name, state } => self.on_link(now, &name, state, tunnel),
+                LinkNews::AddressChange => self.check_all(now, tunnel),
+            }
+        }
+        match read {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.request_all(),
+            Err(error) => tracing::warn!("cannot read news of the interfaces: {error}"),
+        }
+    }
+
+    fn request_all(&self) {
+        if let Err(error) = self.watcher.request_all() {
+            tracing::warn!("cannot ask for the state of the interfaces: {error}");
+        }
+    }
+
+    fn on_link(&mut self, now: Instant, name: &str, state: LinkState, tunnel: &mut Tunnel<Lease>) {
+        for (uplink, link) in self.links.iter_mut().enumerate() {
+            if link.config.device.as_str() == name {
+                link.on_state(now, id(uplink), state, &self.gateways, tunnel);
+            }
+        }
+    }
+
+    fn check_all(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+        for (uplink, link) in self.links.iter_mut().enumerate() {
+            if !link.interface_down {
+                link.check(now, id(uplink), &self.gateways, tunnel);
+            }
+        }
+    }
+}
+
+impl BoxLink {
+    const fn new(config: UplinkConfig) -> Self {
+        Self { config, socket: None, changed: false, interface_down: false, retry_at: None, complaint: String::new() }
+    }
+
+    fn set(&mut self, socket: UplinkSocket) {
+        self.socket = Some(socket);
+        self.changed = true;
+        self.complaint.clear();
+    }
+
+    fn on_state(
+        &mut self,
+        now: Instant,
+        uplink: UplinkId,
+        state: LinkState,
+        gateways: &[SocketAddr],
+        tunnel: &mut Tunnel<Lease>,
+    ) {
+        let reason = match state {
+            LinkState::Up => {
+                let came_up = std::mem::replace(&mut self.interface_down, false);
+                if came_up || self.socket.is_none() {
+                    self.check(now, uplink, gateways, tunnel);
+                }
+                return;
+            }
+            LinkState::NoCarrier => Reason::NoCarrier,
+            LinkState::SetDown => Reason::InterfaceDown,
+            LinkState::Gone => Reason::InterfaceGone,
+        };
+        self.interface_down = true;
+        self.retry_at = None;
+        if state == LinkState::Gone {
+            self.changed |= self.socket.take().is_some();
+        }
+        tunnel.handle_uplink_detached(now, uplink, reason);
+    }
+
+    /// Opens a socket, and takes it if it is better than what there is.
+    fn check(&mut self, now: Instant, uplink: UplinkId, gateways: &[SocketAddr], tunnel: &mut Tunnel<Lease>) {
+        self.retry_at = None;
+        if self.interface_down {
+            return;
+        }
+        match open_uplink(&self.config, gateways) {
+            Ok(socket) => {
+                let known = self.socket.as_ref().is_some_and(|current| current.is_like(&socket));
+                if !known {
+                    tracing::info!(
+                        "uplink {}: sending from {} by {}",
+                        self.config.name,
+                        socket.local,
+                        self.config.device
+                    );
+                    self.set(socket);
+                }
+                tunnel.handle_uplink_attached(now, uplink);
+            }
+            Err(error) => {
+                self.complain(&error);
+                self.changed |= self.socket.take().is_some();
+                self.retry_at = Some(now + RETRY_AFTER);
+                tunnel.handle_uplink_detached(now, uplink, Reason::SocketError(error.errno));
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &UplinkError) {
+        let complaint = error.to_string();
+        if complaint != self.complaint {
+            tracing::warn!("{complaint}");
+            self.complaint = complaint;
+        }
+    }
+}
+
+fn id(uplink: usize) -> UplinkId {
+    UplinkId::new(uplink as u8).expect("the configuration has no more uplinks than there can be")
+}

@@ -1,0 +1,178 @@
+//! The shell: the only place that touches the kernel.
+//!
+//! [`run_box`] and [`run_gateway`] open what the configuration names, put the core in the middle, and run the
+//! [`reactor`] until a signal comes.
+
+mod buffers;
+mod datagram_port;
+mod links;
+mod mtu;
+mod netlink;
+mod provided;
+mod reactor;
+mod ring;
+mod status;
+mod sys;
+mod tap;
+mod tap_port;
+mod token;
+mod uplink_socket;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use buffers::Lease;
+use links::Links;
+use netlink::LinkWatcher;
+use reactor::{Parts, Reactor, StopError};
+use tap::Tap;
+use uplink_socket::GatewaySocket;
+
+use crate::config::{BoxConfig, GatewayConfig, HostPort, TunnelConfig};
+use crate::proto::tunnel::{Role, Settings, Tunnel, UplinkSettings};
+use crate::proto::wire::FRAME_OVERHEAD_MAX;
+
+/// Why a run ended, or never began: one line, with what to do.
+#[derive(Debug)]
+pub struct RunError(String);
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl RunError {
+    fn from_display(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Runs a box until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, or had to stop.
+pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
+    let gateways = resolve(&config.gateway)?;
+    let mtu = mtu::for_box(config, &gateways);
+    let watcher =
+        LinkWatcher::open().map_err(|error| RunError(format!("cannot listen for news of the interfaces: {error}")))?;
+    let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.tunnel.mtu, mtu));
+    let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
+    run(&config.tunnel, Role::Box, mtu, uplinks.collect(), links.map_err(RunError::from_display)?)
+}
+
+/// Runs a gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, or had to stop.
+pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
+    let mtu = mtu::for_gateway(config);
+    let socket = GatewaySocket::open(config.listen).map_err(|error| explain_listen(config.listen, &error))?;
+    let links = Links::for_gateway(socket, mtu::bound(config.tunnel.mtu, mtu));
+    run(&config.tunnel, Role::Gateway, mtu, vec![], links)
+}
+
+fn run(
+    config: &TunnelConfig,
+    role: Role,
+    tap_mtu: u16,
+    uplinks: Vec<UplinkSettings>,
+    links: Links,
+) -> Result<(), RunError> {
+    // Signals first, so that one that comes while all is being set up is not lost.
+    let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
+    pin(config.cpu)?;
+    let tap = open_tap(config, tap_mtu)?;
+    let settings = settings(config, role, tap_mtu, uplinks)?;
+    let tunnel: Tunnel<Lease> = Tunnel::new(sys::monotonic_now(), &settings);
+    let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
+    let parts = Parts { tunnel, tap, links, signals, frame_length_max, busy_poll: config.busy_poll };
+    let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
+    reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
+    reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
+}
+
+fn settings(
+    config: &TunnelConfig,
+    role: Role,
+    tap_mtu: u16,
+    uplinks: Vec<UplinkSettings>,
+) -> Result<Settings, RunError> {
+    let epoch = sys::random_nonzero().map_err(|error| RunError(format!("cannot draw a random number: {error}")))?;
+    Ok(Settings {
+        role,
+        epoch,
+        // As the kernel's gretap does.
+        first_sequence: 0,
+        scheduler: config.scheduler.clone(),
+        window: config.window,
+        probe_interval: config.probe_interval,
+        tap_mtu,
+        uplinks,
+    })
+}
+
+fn open_tap(config: &TunnelConfig, mtu: u16) -> Result<Tap, RunError> {
+    let tap = Tap::open(&config.tap).map_err(RunError::from_display)?;
+    tap.set_mtu(mtu).map_err(|error| RunError(format!("cannot set the MTU of '{}' to {mtu}: {error}", config.tap)))?;
+    for cidr in &config.addresses {
+        tap.add_address(*cidr).map_err(RunError::from_display)?;
+    }
+    Ok(tap)
+}
+
+fn pin(cpu: Option<usize>) -> Result<(), RunError> {
+    let Some(cpu) = cpu else { return Ok(()) };
+    sys::pin_to_cpu(cpu).map_err(|error| {
+        RunError(format!("cannot pin to CPU {cpu} (--cpu): {error}: choose one that 'nproc' and 'taskset -p $$' allow"))
+    })
+}
+
+/// Says that frames can flow: to the log, and to whoever started us.
+fn announce(config: &TunnelConfig, mtu: u16) {
+    tracing::info!(
+        "ready: tap={} mtu={mtu} mode={} window={}",
+        config.tap,
+        config.scheduler.mode.name(),
+        config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
+    );
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!("cannot notify the service manager: {error}");
+    }
+}
+
+fn resolve(gateway: &HostPort) -> Result<Vec<SocketAddr>, RunError> {
+    let found = (gateway.host.as_str(), gateway.port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    match found {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+        Ok(_) => Err(RunError(format!("the gateway '{gateway}' has no address (--gateway)"))),
+        Err(error) => Err(RunError(format!(
+            "cannot find the gateway '{gateway}' (--gateway): {error}: check the name, or give an address"
+        ))),
+    }
+}
+
+fn explain_listen(listen: SocketAddr, error: &io::Error) -> RunError {
+    let advice = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "another process listens there: stop it, or choose another port",
+        Some(libc::EADDRNOTAVAIL) => {
+            "no interface has that address: use one of 'ip address', or 0.0.0.0 or [::] for all"
+        }
+        Some(libc::EACCES | libc::EPERM) => "not permitted: ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "see udp(7)",
+    };
+    RunError(format!("cannot listen on {listen} (--listen): {error}: {advice}"))
+}
+
+fn explain_stop(config: &TunnelConfig, error: &StopError) -> RunError {
+    match error {
+        StopError::Ring(error) => RunError(format!("io_uring failed: {error}: please report this")),
+        StopError::Tap(error) => {
+            RunError(format!("the TAP '{}' cannot be read any more: {error}: was it deleted?", config.tap))
+        }
+    }
+}

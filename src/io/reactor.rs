@@ -1,0 +1,385 @@
+//! The loop: wait, read the clock once, feed the core, drain it, submit.
+//!
+//! One thread. Everything that a batch of completions calls for is submitted by the same call that waits for the next
+//! batch, so a frame read alone leaves with one system call, in the wake-up that read it; batches form by themselves
+//! when the load is higher.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::{cqueue, opcode, types};
+
+use super::buffers::{Arena, Lease};
+use super::datagram_port::{DatagramPort, Received, SENDS_MAX, Sent, Sockets};
+use super::links::Links;
+use super::provided::{PROVIDED_BUFFERS, ProvidedBuffers};
+use super::ring::{Files, Ring, RingError, Woken};
+use super::status;
+use super::sys;
+use super::tap::Tap;
+use super::tap_port::{self, READS_MAX, ReadOutcome, ReadStrategy, TapPort, WRITES_MAX};
+use super::token::Token;
+use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::proto::stats::DropReason;
+use crate::proto::time::Instant;
+use crate::proto::tunnel::{Arrival, Event, Tunnel};
+use crate::proto::uplink::UplinkId;
+
+/// Slots that all hands together can need: those that wait for datagrams and for frames, those held to restore
+/// order, those on their way out.
+const SLOTS_MAX: usize = PROVIDED_BUFFERS + READS_MAX + REORDER_CAPACITY + SENDS_MAX + WRITES_MAX;
+/// Slots that are left to TAP reads and control messages when datagrams come in faster than frames go out.
+const SLOTS_RESERVED: usize = 2 * READS_MAX;
+/// The arena's size is bounded by this too, so that large MTUs have fewer slots rather than more memory.
+const ARENA_BYTES_MAX: usize = 24 << 20;
+
+const _: () = assert!(SLOTS_MAX <= 1 << 16, "a buffer id has 16 bits");
+
+/// Why the reactor has stopped.
+#[derive(Debug)]
+pub enum StopError {
+    /// The ring does not do what it should.
+    Ring(io::Error),
+    /// The TAP is gone.
+    Tap(io::Error),
+}
+
+/// What the reactor is made of, beside what it makes itself.
+pub struct Parts {
+    /// The core.
+    pub tunnel: Tunnel<Lease>,
+    /// Where frames come from and go to.
+    pub tap: Tap,
+    /// Where datagrams come from and go to.
+    pub links: Links,
+    /// Signals, as a file.
+    pub signals: OwnedFd,
+    /// The longest frame, in bytes.
+    pub frame_length_max: usize,
+    /// How long to spin before sleeping.
+    pub busy_poll: Duration,
+}
+
+/// The thread's all.
+///
+/// Fields are dropped in order: the ring goes before the memory that it was given. [`Reactor::stop`] has cancelled
+/// all operations before that.
+pub struct Reactor {
+    ring: Ring,
+    files: Files,
+    provided: ProvidedBuffers,
+    tap_port: TapPort,
+    port: DatagramPort,
+    arena: Rc<Arena>,
+    tunnel: Tunnel<Lease>,
+    links: Links,
+    tap: Tap,
+    signals: OwnedFd,
+    busy_poll: Duration,
+    stopping: bool,
+}
+
+impl Reactor {
+    /// Sets up the ring and registers everything with it.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn new(parts: Parts) -> Result<Self, RingError> {
+        let Parts { tunnel, tap, links, signals, frame_length_max, busy_poll } = parts;
+        let advise = |what: &'static str| move |error: io::Error| RingError::advise(what, &error);
+        let mut ring = Ring::new()?;
+        ring.register_own_descriptor();
+        let mut files = Files::register(&ring)?;
+        let arena = new_arena(frame_length_max).map_err(advise("map the packet buffers"))?;
+        let fixed = register_arena(&ring, &arena);
+        let provided = ProvidedBuffers::register(&ring, &arena)?;
+        files
+            .set(&ring, tap_port::FILE_PLACE, tap.as_fd().as_raw_fd())
+            .map_err(advise("register the TAP with io_uring"))?;
+        let strategy = read_strategy(&tap).map_err(advise("set the TAP up for reading"))?;
+        let tap_port = TapPort::new(&arena, strategy, fixed);
+        let port = DatagramPort::new(if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink });
+        Ok(Self {
+            ring,
+            files,
+            provided,
+            tap_port,
+            port,
+            arena,
+            tunnel,
+            links,
+            tap,
+            signals,
+            busy_poll,
+            stopping: false,
+        })
+    }
+
+    /// Sets the TAP up, which must not happen before its way of reading has been found out.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_tap_up(&self) -> io::Result<()> {
+        self.tap.set_up()
+    }
+
+    /// Runs until a signal asks to stop. `on_ready` is called once, when frames can flow.
+    ///
+    /// # Errors
+    /// Why it had to stop.
+    pub fn run(&mut self, on_ready: impl FnOnce()) -> Result<(), StopError> {
+        self.start().map_err(StopError::Ring)?;
+        on_ready();
+        let mut now = sys::monotonic_now();
+        while !self.stopping {
+            if self.tunnel.poll_timeout(now).0 <= now {
+                self.tunnel.handle_timeout(now);
+            }
+            self.links.on_tick(now, &mut self.tunnel);
+            self.drain(now).map_err(StopError::Ring)?;
+            self.replenish().map_err(StopError::Ring)?;
+            self.wait(now).map_err(StopError::Ring)?;
+            let woken_at = sys::monotonic_now();
+            assert!(woken_at >= now, "CLOCK_MONOTONIC went back");
+            now = woken_at;
+            self.reap(now)?;
+        }
+        self.stop(now).map_err(StopError::Ring)
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        self.watch_signals()?;
+        self.watch_links()?;
+        let now = sys::monotonic_now();
+        self.links.start(now, &mut self.tunnel);
+        self.replenish()
+    }
+
+    /// Brings everything that receives up to strength.
+    fn replenish(&mut self) -> io::Result<()> {
+        self.links.apply(&mut self.ring, &mut self.files, &mut self.port)?;
+        self.provided.fill(SLOTS_RESERVED);
+        self.port.arm(&mut self.ring, &self.provided)?;
+        self.tap_port.replenish(&mut self.ring)
+    }
+
+    fn wait(&mut self, now: Instant) -> io::Result<Woken> {
+        let (due, _) = self.tunnel.poll_timeout(now);
+        let due = self.links.next_tick().map_or(due, |tick| tick.min(due));
+        if self.busy_poll.is_zero() || self.stopping {
+            return self.ring.submit_and_wait(due.since(now));
+        }
+        let spin_until = now + self.busy_poll;
+        loop {
+            self.ring.submit_and_look()?;
+            let at = sys::monotonic_now();
+            if self.ring.has_completion() || at >= due {
+                return Ok(Woken::ByCompletion);
+            }
+            if at >= spin_until {
+                return self.ring.submit_and_wait(due.since(at));
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn reap(&mut self, now: Instant) -> Result<(), StopError> {
+        while let Some(entry) = self.ring.reap() {
+            match Token::unpack(entry.user_data()) {
+                Some(Token::TapRead { slot }) => self.on_tap_read(now, slot, entry.result())?,
+                Some(Token::TapReadable) => self.tap_port.on_readable(),
+                Some(Token::TapWrite { index }) => self.on_tap_written(index, entry.result()),
+                Some(Token::Receive { socket, generation }) => self.on_received(now, socket, generation, &entry),
+                Some(Token::Send { socket, index }) => self.on_sent(now, socket, index, entry.result()),
+                Some(Token::Signal) => self.on_signal(now).map_err(StopError::Ring)?,
+                Some(Token::LinkNews) => self.on_link_news(now).map_err(StopError::Ring)?,
+                Some(Token::Cancel) => {}
+                None => panic!("the ring completed what was never submitted: {:#x}", entry.user_data()),
+            }
+            self.drain(now).map_err(StopError::Ring)?;
+        }
+        Ok(())
+    }
+
+    fn on_tap_read(&mut self, now: Instant, slot: u32, result: i32) -> Result<(), StopError> {
+        match self.tap_port.on_read(slot, result) {
+            ReadOutcome::Frame(frame) => self.tunnel.handle_frame(now, frame),
+            ReadOutcome::Empty => {}
+            ReadOutcome::Failed(error) => return Err(StopError::Tap(error)),
+        }
+        Ok(())
+    }
+
+    fn on_tap_written(&mut self, index: u32, result: i32) {
+        if let Err(reason) = self.tap_port.on_written(index, result) {
+            self.tunnel.count_drop(reason);
+        }
+    }
+
+    fn on_received(&mut self, now: Instant, socket: u8, generation: u16, entry: &cqueue::Entry) {
+        match self.port.on_received(&mut self.provided, socket, generation, entry) {
+            Received::Datagram(datagram, path) => {
+                let arrival = match (path, UplinkId::new(socket)) {
+                    (Some(path), _) => Arrival::Path(path),
+                    (None, Some(uplink)) => Arrival::Uplink(uplink),
+                    (None, None) => unreachable!("sockets are numbered as uplinks are"),
+                };
+                self.tunnel.handle_datagram(now, arrival, datagram);
+            }
+            Received::Dropped(reason) => self.tunnel.count_drop(reason),
+            Received::Ended => {}
+            Received::Failed(errno) => self.on_socket_failed(now, socket, errno),
+        }
+    }
+
+    fn on_sent(&mut self, now: Instant, uplink: u8, index: u32, result: i32) {
+        match self.port.on_sent(index, result) {
+            Sent::Taken => {}
+            Sent::Dropped(reason) => self.tunnel.count_drop(reason),
+            Sent::Failed(errno) => {
+                self.tunnel.count_drop(DropReason::SendFailed);
+                self.on_socket_failed(now, uplink, errno);
+            }
+        }
+    }
+
+    fn on_socket_failed(&mut self, now: Instant, uplink: u8, errno: i32) {
+        if let Some(uplink) = UplinkId::new(uplink) {
+            self.links.on_socket_failed(now, uplink, errno);
+            self.tunnel.handle_send_error(now, uplink, errno);
+        }
+    }
+
+    /// Submits all that the core wants sent and delivered, frames before the control messages made after them.
+    fn drain(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(mut frame) = self.tunnel.poll_frame() {
+            frame.payload.prepend(&frame.header);
+            for uplink in frame.uplinks.iter() {
+                self.send(uplink, frame.payload.clone())?;
+            }
+        }
+        while let Some(control) = self.tunnel.poll_control() {
+            match self.arena.lease_copy(control.bytes.as_slice()) {
+                Some(lease) => self.send(control.uplink, lease)?,
+                None => self.tunnel.count_drop(DropReason::NoBuffer),
+            }
+        }
+        while let Some(frame) = self.tunnel.poll_deliver() {
+            if let Err(reason) = self.tap_port.write(&mut self.ring, frame)? {
+                self.tunnel.count_drop(reason);
+            }
+        }
+        self.report_events(now);
+        Ok(())
+    }
+
+    fn send(&mut self, uplink: UplinkId, lease: Lease) -> io::Result<()> {
+        let path = self.tunnel.path(uplink);
+        let destination = self.links.destination(uplink, path);
+        if let Err(reason) = self.port.send(&mut self.ring, uplink, lease, destination)? {
+            self.tunnel.count_drop(reason);
+        }
+        Ok(())
+    }
+
+    fn report_events(&mut self, now: Instant) {
+        while let Some((event, lost_before)) = self.tunnel.poll_event() {
+            status::log_event(&self.tunnel, &event, lost_before);
+            if let Event::PeerMtu(mtu) = event {
+                self.follow_peer_mtu(now, mtu);
+            }
+        }
+    }
+
+    /// With `--mtu auto` both ends use the smaller of their MTUs.
+    fn follow_peer_mtu(&mut self, _now: Instant, peer_mtu: u16) {
+        let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
+        if self.tap.mtu().is_ok_and(|current| current == mtu) {
+            return;
+        }
+        match self.tap.set_mtu(mtu) {
+            Ok(()) => {
+                tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                self.tunnel.set_tap_mtu(mtu);
+            }
+            Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),
+        }
+    }
+
+    fn watch_signals(&mut self) -> io::Result<()> {
+        poll_readable(&mut self.ring, self.signals.as_raw_fd(), Token::Signal)
+    }
+
+    fn watch_links(&mut self) -> io::Result<()> {
+        match self.links.news_descriptor() {
+            Some(descriptor) => poll_readable(&mut self.ring, descriptor, Token::LinkNews),
+            None => Ok(()),
+        }
+    }
+
+    fn on_signal(&mut self, now: Instant) -> io::Result<()> {
+        while let Some(signal) = sys::read_signal(&self.signals)? {
+            if signal == libc::SIGUSR1 {
+                status::log_counters(now, &self.tunnel);
+            } else {
+                tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
+                self.stopping = true;
+            }
+        }
+        self.watch_signals()
+    }
+
+    fn on_link_news(&mut self, now: Instant) -> io::Result<()> {
+        self.links.on_news(now, &mut self.tunnel);
+        self.watch_links()
+    }
+
+    /// Says good-bye, delivers what is held, and takes everything back from the kernel.
+    fn stop(&mut self, now: Instant) -> io::Result<()> {
+        self.tunnel.handle_shutdown(now);
+        self.drain(now)?;
+        self.ring.submit_and_look()?;
+        status::log_counters(now, &self.tunnel);
+        self.ring.cancel_all();
+        // Registered files hold the TAP and the sockets open beyond their descriptors.
+        self.ring.submitter().unregister_files()
+    }
+}
+
+fn poll_readable(ring: &mut Ring, descriptor: i32, token: Token) -> io::Result<()> {
+    let entry = opcode::PollAdd::new(types::Fd(descriptor), libc::POLLIN as u32).build().user_data(token.pack());
+    // SAFETY: The operation points to no memory.
+    unsafe { ring.push(&entry) }
+}
+
+fn new_arena(frame_length_max: usize) -> io::Result<Rc<Arena>> {
+    const COMMON_SLOT_SIZE: usize = 2048;
+    let needed = super::datagram_port::RECEIVE_PREFIX_MAX + crate::proto::wire::FRAME_HEADER_LENGTH + frame_length_max;
+    let slot_size = needed.next_multiple_of(1024).max(COMMON_SLOT_SIZE);
+    Arena::new(SLOTS_MAX.min(ARENA_BYTES_MAX / slot_size), slot_size)
+}
+
+/// Registers the arena as one buffer, so that the kernel need not look up its pages for every read and write.
+fn register_arena(ring: &Ring, arena: &Rc<Arena>) -> bool {
+    let memory = arena.memory();
+    let whole = libc::iovec { iov_base: memory.base().as_ptr().cast(), iov_len: memory.length() };
+    // SAFETY: The arena outlives the ring: the reactor holds it and drops it later.
+    let registered = unsafe { ring.submitter().register_buffers(&[whole]) };
+    if let Err(error) = &registered {
+        tracing::info!(
+            "cannot register the packet buffers ({error}; RLIMIT_MEMLOCK?): reads and writes cost a little more"
+        );
+    }
+    registered.is_ok()
+}
+
+fn read_strategy(tap: &Tap) -> io::Result<ReadStrategy> {
+    if sys::nowait_capable(tap.as_fd()) {
+        return Ok(ReadStrategy::Waiting);
+    }
+    tracing::info!("this kernel cannot try TAP reads without blocking: polling the TAP before reading");
+    tap.set_nonblocking(true)?;
+    Ok(ReadStrategy::Polled)
+}

@@ -1,0 +1,88 @@
+//! What the log says of the tunnel.
+
+use super::buffers::Lease;
+use crate::proto::time::Instant;
+use crate::proto::tunnel::{Event, Tunnel};
+use crate::proto::uplink::measure::PartsPerMillion;
+use crate::proto::uplink::state::State;
+use crate::proto::uplink::{UplinkId, UplinkSet};
+
+/// Logs an event, one line.
+pub fn log_event(tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
+    if lost_before > 0 {
+        tracing::warn!("{lost_before} events were not logged");
+    }
+    match event {
+        Event::Uplink(uplink, change) => {
+            let name = tunnel.uplink(*uplink).name;
+            let (from, to, reason) = (change.from.name(), change.to.name(), change.reason);
+            if change.to == State::Up {
+                tracing::info!("uplink {name}: {from} -> {to}: {reason}");
+            } else {
+                tracing::warn!("uplink {name}: {from} -> {to}: {reason}");
+            }
+        }
+        Event::Moved { uplink, from: None, to } => tracing::info!("uplink {}: is at {}", uplink.number(), to.remote),
+        Event::Moved { uplink, from: Some(from), to } => {
+            tracing::info!("uplink {}: has moved from {} to {}", tunnel.uplink(*uplink).name, from.remote, to.remote);
+        }
+        Event::PeerFound => tracing::info!("the peer has been found"),
+        Event::PeerRestarted => tracing::warn!("the peer has restarted"),
+        Event::PeerLeft => tracing::warn!("the peer has stopped"),
+        Event::PeerMtu(mtu) => tracing::debug!("the peer's TAP has an MTU of {mtu}"),
+        Event::Resynchronised(uplink) => tracing::warn!(
+            "uplink {}: the peer's count contradicts frames that came by it: order begun anew",
+            tunnel.uplink(*uplink).name
+        ),
+    }
+}
+
+/// Logs all counters, a line for the tunnel and one for each uplink.
+pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>) {
+    let counters = tunnel.counters();
+    let drops: Vec<String> =
+        counters.drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
+    tracing::info!(
+        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} dropped: {}",
+        counters.sent.packets,
+        counters.delivered.packets,
+        counters.receive.reordered,
+        counters.receive.lost,
+        tunnel.held(),
+        counters.receive.hold_max.as_secs_f64() * 1e3,
+        if drops.is_empty() { "nothing".to_owned() } else { drops.join(" ") },
+    );
+    known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
+}
+
+fn known_uplinks(tunnel: &Tunnel<Lease>) -> UplinkSet {
+    UplinkId::all().filter(|uplink| !tunnel.uplink(*uplink).name.as_str().is_empty()).collect()
+}
+
+fn log_uplink(now: Instant, tunnel: &Tunnel<Lease>, uplink: UplinkId) {
+    let uplink = tunnel.uplink(uplink);
+    let measured = &uplink.measurements;
+    let milliseconds = |time: Option<std::time::Duration>| {
+        time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3))
+    };
+    let percent = |share: Option<PartsPerMillion>| {
+        share.map_or("-".to_owned(), |PartsPerMillion(share)| format!("{:.2}", f64::from(share) / 1e4))
+    };
+    tracing::info!(
+        "uplink {}: {} for {:.0?} rtt_ms={} jitter_ms={:.1} queueing_ms={} loss_sending_percent={} \
+         loss_receiving_percent={} delivered_mbps={} tx_packets={} tx_bytes={} rx_packets={} rx_bytes={}",
+        uplink.name,
+        uplink.state().name(),
+        now.since(uplink.state_since()),
+        milliseconds(measured.round_trip().map(|round_trip| round_trip.smoothed)),
+        measured.jitter().as_secs_f64() * 1e3,
+        milliseconds(measured.queueing_delay()),
+        percent(measured.loss_sending()),
+        percent(measured.loss_receiving()),
+        measured.delivered_bits_per_second().map_or("-".to_owned(), |rate| format!("{:.2}", rate as f64 / 1e6)),
+        uplink.sent.packets,
+        uplink.sent.bytes,
+        uplink.received.packets,
+        uplink.received.bytes,
+    );
+}

@@ -1,0 +1,120 @@
+//! System calls that no crate wraps as we need them, one each.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::proto::time::Instant;
+
+/// CLOCK_MONOTONIC, which never goes back.
+#[must_use]
+pub fn monotonic_now() -> Instant {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours and writable for the whole of a timespec.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    assert_eq!(result, 0, "every Linux has CLOCK_MONOTONIC");
+    Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Keeps this thread on one CPU.
+///
+/// # Errors
+/// What sched_setaffinity(2) says: EINVAL if there is no such CPU, or it is not ours to use.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: A cpu_set_t is an array of numbers; zeroes are the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` is below CPU_SETSIZE, so it has its bit in the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: The kernel reads one cpu_set_t from `set`.
+    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A random number, never 0.
+///
+/// # Errors
+/// What getrandom(2) says.
+pub fn random_nonzero() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: The kernel writes at most eight bytes to `bytes`, which has eight.
+    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if length != bytes.len() as isize {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u64::from_ne_bytes(bytes).max(1))
+}
+
+/// Blocks SIGTERM, SIGINT and SIGUSR1, and makes them readable instead.
+///
+/// # Errors
+/// What sigprocmask(2) and signalfd(2) say.
+pub fn signals() -> io::Result<OwnedFd> {
+    // SAFETY: A sigset_t is plain numbers, and is emptied properly next.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is ours.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
+        // SAFETY: `set` is ours and initialised.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: The kernel reads one sigset_t from `set`, and is not asked for the old one.
+    let blocked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+    if blocked != 0 {
+        return Err(io::Error::from_raw_os_error(blocked));
+    }
+    // SAFETY: The kernel reads one sigset_t from `set`.
+    let descriptor = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: The descriptor is new, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The next signal that has come, if any, from what [`signals`] made.
+///
+/// # Errors
+/// What read(2) says.
+pub fn read_signal(signals: &OwnedFd) -> io::Result<Option<i32>> {
+    // SAFETY: signalfd_siginfo is plain numbers.
+    let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+    let length = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: The kernel writes at most one signalfd_siginfo to `info`.
+    let read = unsafe { libc::read(signals.as_raw_fd(), (&raw mut info).cast(), length) };
+    if read == length as isize {
+        return Ok(Some(info.ssi_signo as i32));
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) }
+}
+
+/// Whether the kernel can try a read from this file without blocking, which TUN/TAP has learned in Linux 6.4.
+///
+/// May take a frame away, so ask before the interface is up.
+#[must_use]
+pub fn nowait_capable(file: BorrowedFd<'_>) -> bool {
+    let mut byte = [0_u8; 1];
+    let segment = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
+    // SAFETY: The kernel writes at most one byte, to `byte`, which outlives the call.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const segment, 1, -1, libc::RWF_NOWAIT) };
+    read >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EOPNOTSUPP)
+}
+
+/// Sets or clears O_NONBLOCK.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn set_nonblocking(file: &impl AsFd, nonblocking: bool) -> io::Result<()> {
+    let descriptor = file.as_fd().as_raw_fd();
+    // SAFETY: F_GETFL takes no argument and touches no memory.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    // SAFETY: F_SETFL takes a number and touches no memory.
+    let result = unsafe { libc::fcntl(descriptor, libc::F_SETFL, wanted) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,145 @@
+//! The TAP: an Ethernet interface whose other end is a file.
+//!
+//! Not persistent: when its last descriptor is closed, the kernel removes the interface and its addresses.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::Duration;
+
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+
+use super::sys;
+use crate::config::{Cidr, InterfaceName};
+
+/// How often, and how long apart, a TAP that is in use is tried again: the kernel releases a TAP that was registered
+/// with an io_uring a little after its process has ended.
+const ATTEMPTS: u32 = 100;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why there is no TAP, with what to do about it.
+#[derive(Debug)]
+pub struct TapError(String);
+
+impl fmt::Display for TapError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TapError {}
+
+/// An open TAP.
+pub struct Tap {
+    device: SyncDevice,
+    name: InterfaceName,
+}
+
+impl Tap {
+    /// Creates the interface, down and without addresses.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn open(name: &InterfaceName) -> Result<Self, TapError> {
+        let mut attempt = 1;
+        loop {
+            match create(name) {
+                Ok(device) => return Ok(Self { device, name: name.clone() }),
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    thread::sleep(ATTEMPT_PAUSE);
+                }
+                Err(error) => return Err(explain(name, &error)),
+            }
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: The device owns the descriptor and keeps it open as long as it lives, which the borrow cannot
+        // outlive.
+        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+    }
+
+    /// Makes reads from the file return at once, or wait.
+    ///
+    /// # Errors
+    /// What fcntl(2) says.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        sys::set_nonblocking(&self.as_fd(), nonblocking)
+    }
+
+    /// The MTU, in bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn mtu(&self) -> io::Result<u16> {
+        self.device.mtu()
+    }
+
+    /// Sets the MTU, in bytes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_mtu(&self, mtu: u16) -> io::Result<()> {
+        self.device.set_mtu(mtu)
+    }
+
+    /// Gives the interface an address.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn add_address(&self, cidr: Cidr) -> Result<(), TapError> {
+        let Cidr { address, prefix_length } = cidr;
+        let added = match address {
+            IpAddr::V4(address) => self.device.add_address_v4(address, prefix_length),
+            IpAddr::V6(address) => {
+                self.skip_duplicate_address_detection();
+                self.device.add_address_v6(address, prefix_length)
+            }
+        };
+        added.map_err(|error| {
+            TapError(format!("cannot give {} the address {address}/{prefix_length}: {error}", self.name))
+        })
+    }
+
+    /// The far end of a tunnel is not up yet to answer, and a tentative address cannot be used for a second.
+    fn skip_duplicate_address_detection(&self) {
+        let setting = format!("/proc/sys/net/ipv6/conf/{}/accept_dad", self.name);
+        if let Err(error) = std::fs::write(&setting, "0") {
+            tracing::debug!("cannot write {setting} ({error}): IPv6 addresses will be tentative for a second");
+        }
+    }
+
+    /// Sets the interface up.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set_up(&self) -> io::Result<()> {
+        self.device.enabled(true)
+    }
+}
+
+fn create(name: &InterfaceName) -> io::Result<SyncDevice> {
+    DeviceBuilder::new().name(name.as_str()).layer(Layer::L2).packet_information(false).enable(false).build_sync()
+}
+
+fn explain(name: &InterfaceName, error: &io::Error) -> TapError {
+    let advice = match error.raw_os_error() {
+        Some(libc::EBUSY) => {
+            format!("an interface '{name}' is in use by another process: stop it, or choose another name with --tap")
+        }
+        Some(libc::EPERM | libc::EACCES) => "this needs CAP_NET_ADMIN: run as root, or grant the capability".to_owned(),
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
+            "there is no /dev/net/tun: load the module 'tun', or pass the device into the container".to_owned()
+        }
+        Some(libc::EINVAL | libc::EEXIST) => {
+            format!("'{name}' exists and is not a TAP that can be taken over: choose another name with --tap")
+        }
+        _ => "see the kernel's log".to_owned(),
+    };
+    TapError(format!("cannot open the TAP '{name}': {error}: {advice}"))
+}

@@ -1,0 +1,110 @@
+//! What an operation was, packed into the 64 bits that the ring hands back with its completion.
+//!
+//! ```text
+//! 63      56 55      48 47          32 31                       0
+//! ┌─────────┬──────────┬──────────────┬──────────────────────────┐
+//! │  kind   │  socket  │  generation  │          index           │
+//! └─────────┴──────────┴──────────────┴──────────────────────────┘
+//! ```
+
+/// What has completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// A frame was read from the TAP into this slot.
+    TapRead {
+        /// The slot.
+        slot: u32,
+    },
+    /// The TAP has something to read.
+    TapReadable,
+    /// A frame was written to the TAP.
+    TapWrite {
+        /// Which write.
+        index: u32,
+    },
+    /// A datagram has come by a socket.
+    Receive {
+        /// The socket's number.
+        socket: u8,
+        /// Which of the sockets that have had this number.
+        generation: u16,
+    },
+    /// A datagram was sent.
+    Send {
+        /// The socket's number.
+        socket: u8,
+        /// Which send.
+        index: u32,
+    },
+    /// A signal has come.
+    Signal,
+    /// The kernel has news of the interfaces.
+    LinkNews,
+    /// An operation was asked to stop.
+    Cancel,
+}
+
+impl Token {
+    /// Packed.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        let (kind, socket, generation, index) = match self {
+            Self::TapRead { slot } => (1, 0, 0, slot),
+            Self::TapReadable => (2, 0, 0, 0),
+            Self::TapWrite { index } => (3, 0, 0, index),
+            Self::Receive { socket, generation } => (4, socket, generation, 0),
+            Self::Send { socket, index } => (5, socket, 0, index),
+            Self::Signal => (6, 0, 0, 0),
+            Self::LinkNews => (7, 0, 0, 0),
+            Self::Cancel => (8, 0, 0, 0),
+        };
+        (kind << 56) | ((socket as u64) << 48) | ((generation as u64) << 32) | index as u64
+    }
+
+    /// Unpacked; `None` if nothing of ours was packed so.
+    #[must_use]
+    pub const fn unpack(word: u64) -> Option<Self> {
+        let (socket, generation, index) = ((word >> 48) as u8, (word >> 32) as u16, word as u32);
+        Some(match word >> 56 {
+            1 => Self::TapRead { slot: index },
+            2 => Self::TapReadable,
+            3 => Self::TapWrite { index },
+            4 => Self::Receive { socket, generation },
+            5 => Self::Send { socket, index },
+            6 => Self::Signal,
+            7 => Self::LinkNews,
+            8 => Self::Cancel,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn unpacking_undoes_packing(socket: u8, generation: u16, index: u32) {
+            for token in [
+                Token::TapRead { slot: index },
+                Token::TapReadable,
+                Token::TapWrite { index },
+                Token::Receive { socket, generation },
+                Token::Send { socket, index },
+                Token::Signal,
+                Token::LinkNews,
+                Token::Cancel,
+            ] {
+                prop_assert_eq!(Token::unpack(token.pack()), Some(token));
+            }
+        }
+    }
+
+    #[test]
+    fn a_foreign_word_is_no_token() {
+        assert_eq!(Token::unpack(0), None);
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}

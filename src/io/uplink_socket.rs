@@ -1,0 +1,395 @@
+//! UDP sockets: the box's, one per uplink, bound to its interface; and the gateway's.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::config::{InterfaceName, UplinkConfig};
+
+/// Room for datagrams that come while the reactor is away: 4 MiB is 30 ms of 1 Gbit/s.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for datagrams on their way out: more would only be a longer queue on a slow uplink.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// An uplink's socket.
+#[derive(Debug)]
+pub struct UplinkSocket {
+    socket: Socket,
+    /// The address it sends from.
+    pub local: SocketAddr,
+    /// The gateway's address.
+    pub remote: SocketAddr,
+    /// The number of the interface it is bound to.
+    pub interface_index: u32,
+}
+
+impl UplinkSocket {
+    /// The file.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Whether `other` sends from the same address of the same interface, so that nothing is gained by taking it
+    /// instead.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.interface_index, self.local.ip(), self.remote) == (other.interface_index, other.local.ip(), other.remote)
+    }
+}
+
+/// Why an uplink has no socket, with what to do about it.
+#[derive(Debug)]
+pub struct UplinkError {
+    message: String,
+    /// The errno behind it.
+    pub errno: i32,
+    /// Whether no time will mend it.
+    pub is_final: bool,
+}
+
+impl fmt::Display for UplinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for UplinkError {}
+
+/// Opens an uplink's socket: bound to its interface, so that no policy routing is needed, and connected to the first
+/// of `gateways` that can be reached by it.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr]) -> Result<UplinkSocket, UplinkError> {
+    let interface_index = interface_index(&config.device).map_err(|error| UplinkError {
+        message: format!(
+            "uplink {}: there is no interface '{}': check the name with 'ip link', or plug it in",
+            config.name, config.device
+        ),
+        errno: error.raw_os_error().unwrap_or(libc::ENODEV),
+        is_final: false,
+    })?;
+    let fits = |gateway: &&SocketAddr| config.source.is_none_or(|source| source.is_ipv4() == gateway.is_ipv4());
+    let mut failure = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+    for gateway in gateways.iter().filter(fits) {
+        match connect(config, *gateway) {
+            Ok(socket) => {
+                let local = local_address(&socket).map_err(|error| explain(config, gateways, &error))?;
+                return Ok(UplinkSocket { socket, local, remote: *gateway, interface_index });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(explain(config, gateways, &failure))
+}
+
+fn connect(config: &UplinkConfig, gateway: SocketAddr) -> io::Result<Socket> {
+    let socket = new_socket(gateway)?;
+    socket.bind_device(Some(config.device.as_str().as_bytes()))?;
+    if let Some(source) = config.source {
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    socket.connect(&gateway.into())?;
+    Ok(socket)
+}
+
+fn explain(config: &UplinkConfig, gateways: &[SocketAddr], error: &io::Error) -> UplinkError {
+    let gateways = gateways.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ");
+    let errno = error.raw_os_error().unwrap_or(libc::EIO);
+    let (advice, is_final) = match errno {
+        libc::EPERM | libc::EACCES => {
+            ("binding to an interface needs CAP_NET_RAW: run as root, or grant the capability".to_owned(), true)
+        }
+        libc::ENETUNREACH | libc::EHOSTUNREACH => {
+            (format!("no route to {gateways} by it: it needs an address and a default route"), false)
+        }
+        libc::EADDRNOTAVAIL => ("the interface does not have the source address".to_owned(), false),
+        libc::EAFNOSUPPORT => (format!("{gateways} is of another address family than its source"), true),
+        _ => ("will be tried again".to_owned(), false),
+    };
+    let message = format!("uplink {}: cannot use interface '{}': {error}: {advice}", config.name, config.device);
+    UplinkError { message, errno, is_final }
+}
+
+/// The gateway's socket.
+#[derive(Debug)]
+pub struct GatewaySocket {
+    socket: Socket,
+    /// Whether it is an IPv6 socket, which spells IPv4 addresses as v4-mapped.
+    is_ipv6: bool,
+}
+
+impl GatewaySocket {
+    /// Opens it, and has the kernel tell for each datagram which of our addresses it came to, so that the answer
+    /// leaves from there.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open(listen: SocketAddr) -> io::Result<Self> {
+        let socket = new_socket(listen)?;
+        if listen.is_ipv6() {
+            socket.set_only_v6(false)?;
+            set_flag(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
+        } else {
+            set_flag(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
+        }
+        socket.bind(&listen.into())?;
+        Ok(Self { socket, is_ipv6: listen.is_ipv6() })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// `address` as this socket spells it.
+    #[must_use]
+    pub fn spell(&self, address: SocketAddr) -> SockAddr {
+        match address {
+            SocketAddr::V4(v4) if self.is_ipv6 => SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into(),
+            other => other.into(),
+        }
+    }
+
+    /// The control message that has a datagram leave from `source`.
+    #[must_use]
+    pub fn source(&self, source: IpAddr) -> ControlBuffer {
+        match source {
+            IpAddr::V4(v4) if self.is_ipv6 => ControlBuffer::for_ipv6(v4.to_ipv6_mapped()),
+            IpAddr::V4(v4) => ControlBuffer::for_ipv4(v4),
+            IpAddr::V6(v6) => ControlBuffer::for_ipv6(v6),
+        }
+    }
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // The forced variant exceeds net.core.rmem_max, but needs CAP_NET_ADMIN; the other is clamped silently.
+    if set_value(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as i32).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    // Don't fragment, and do not believe ICMP's word on the path's MTU, which anyone on the way can forge: what is
+    // too long for the interface itself is refused with EMSGSIZE, the rest is the TAP's MTU's care.
+    set_value(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+    if address.is_ipv6() {
+        set_value(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
+    }
+    Ok(socket)
+}
+
+fn set_flag(socket: &Socket, level: i32, option: i32) -> io::Result<()> {
+    set_value(socket, level, option, 1)
+}
+
+fn set_value(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let length = size_of::<i32>() as u32;
+    // SAFETY: The kernel reads one int from `value`, which outlives the call.
+    let result =
+        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, (&raw const value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// The number of an interface.
+///
+/// # Errors
+/// ENODEV if there is none of that name.
+pub fn interface_index(name: &InterfaceName) -> io::Result<u32> {
+    let name = std::ffi::CString::new(name.as_str())?;
+    // SAFETY: The name is terminated by a zero and outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// The MTU of an interface, in bytes.
+///
+/// # Errors
+/// What reading it from sysfs says.
+pub fn interface_mtu(name: &InterfaceName) -> io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu"))?;
+    text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Room for one control message that holds an address: its header (16 bytes) and the larger of in_pktinfo (12) and
+/// in6_pktinfo (20), aligned to 8.
+const CONTROL_LENGTH: usize = 40;
+
+/// One control message to send along: which of our addresses a datagram leaves from (ip(7), ipv6(7)).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct ControlBuffer {
+    bytes: [u8; CONTROL_LENGTH],
+    length: usize,
+}
+
+impl ControlBuffer {
+    /// No message.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { bytes: [0; CONTROL_LENGTH], length: 0 }
+    }
+
+    fn for_ipv4(source: Ipv4Addr) -> Self {
+        // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
+        let mut info = [0; 12];
+        info[4..8].copy_from_slice(&source.octets());
+        Self::with(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
+    }
+
+    fn for_ipv6(source: Ipv6Addr) -> Self {
+        // struct in6_pktinfo { in6_addr ipi6_addr; unsigned ipi6_ifindex; }
+        let mut info = [0; 20];
+        info[..16].copy_from_slice(&source.octets());
+        Self::with(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
+    }
+
+    fn with(level: i32, kind: i32, data: &[u8]) -> Self {
+        let mut bytes = [0; CONTROL_LENGTH];
+        let length = CONTROL_HEADER_LENGTH + data.len();
+        bytes[..8].copy_from_slice(&length.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&level.to_ne_bytes());
+        bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
+        bytes[16..length].copy_from_slice(data);
+        Self { bytes, length: length.next_multiple_of(8) }
+    }
+
+    /// How many bytes there are.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Where they are; aligned as the kernel wants them.
+    pub const fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.bytes.as_mut_ptr()
+    }
+}
+
+/// struct cmsghdr { size_t cmsg_len; int cmsg_level; int cmsg_type; }
+const CONTROL_HEADER_LENGTH: usize = 16;
+const _: () = assert!(size_of::<libc::cmsghdr>() == CONTROL_HEADER_LENGTH, "laid out for 64-bit machines");
+
+/// Which of our addresses a datagram came to, from the control messages that came with it.
+#[must_use]
+pub fn local_address_from_control(mut control: &[u8]) -> Option<IpAddr> {
+    while control.len() >= CONTROL_HEADER_LENGTH {
+        let length = usize::from_ne_bytes(control[..8].try_into().ok()?);
+        let level = i32::from_ne_bytes(control[8..12].try_into().ok()?);
+        let kind = i32::from_ne_bytes(control[12..16].try_into().ok()?);
+        let data = control.get(CONTROL_HEADER_LENGTH..length)?;
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let octets: [u8; 4] = data.get(4..8)?.try_into().ok()?;
+                return Some(IpAddr::from(octets));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let octets: [u8; 16] = data.get(..16)?.try_into().ok()?;
+                return Some(IpAddr::from(octets).to_canonical());
+            }
+            _ => control = control.get(length.next_multiple_of(8)..)?,
+        }
+    }
+    None
+}
+
+/// The address in the bytes of a sockaddr_in or sockaddr_in6; a v4-mapped one as the IPv4 address it is.
+#[must_use]
+pub fn socket_address_from_name(name: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(name.get(..2)?.try_into().ok()?));
+    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
+    match family {
+        libc::AF_INET => {
+            let octets: [u8; 4] = name.get(4..8)?.try_into().ok()?;
+            Some(SocketAddrV4::new(octets.into(), port).into())
+        }
+        libc::AF_INET6 => {
+            let octets: [u8; 16] = name.get(8..24)?.try_into().ok()?;
+            let scope = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
+            Some(match IpAddr::from(octets).to_canonical() {
+                IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
+                IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, scope).into(),
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::uplink::UplinkName;
+
+    fn loopback(device: &str) -> UplinkConfig {
+        UplinkConfig {
+            device: InterfaceName::new(device).expect("lawful"),
+            name: UplinkName::new("test").expect("lawful"),
+            source: None,
+            weight: 1,
+        }
+    }
+
+    #[test]
+    fn control_messages_are_read_as_they_are_written() {
+        let v4 = IpAddr::from([203, 0, 113, 1]);
+        let v6: IpAddr = "2001:db8::1".parse().expect("an address");
+        let gateway = |is_ipv6| GatewaySocket {
+            socket: Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket"),
+            is_ipv6,
+        };
+        for (is_ipv6, address) in [(false, v4), (true, v4), (true, v6)] {
+            let control = gateway(is_ipv6).source(address);
+            assert_eq!(local_address_from_control(&control.bytes[..control.length()]), Some(address));
+        }
+        assert_eq!(local_address_from_control(&[]), None);
+        assert_eq!(local_address_from_control(&[0xff; 40]), None, "a length beyond the buffer");
+        assert_eq!(local_address_from_control(&[0; 40]), None, "a length of nothing");
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        for address in ["192.0.2.1:4754", "[2001:db8::1]:99"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            let spelled = SockAddr::from(address);
+            // SAFETY: A SockAddr has as many initialised bytes as it says.
+            let bytes = unsafe { std::slice::from_raw_parts(spelled.as_ptr().cast::<u8>(), spelled.len() as usize) };
+            assert_eq!(socket_address_from_name(bytes), Some(address));
+            for length in 0..bytes.len().min(8) {
+                assert_eq!(socket_address_from_name(&bytes[..length]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn an_uplink_by_the_loopback_interface_reaches_a_gateway_there() {
+        let gateway = GatewaySocket::open("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+        let address = local_address(&gateway.socket).expect("bound");
+        let uplink = match open_uplink(&loopback("lo"), &[address]) {
+            Ok(uplink) => uplink,
+            Err(error) if error.is_final => {
+                eprintln!("SKIPPED: {error}");
+                assert!(std::env::var_os("CI").is_none(), "not to be skipped here");
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!((uplink.remote, uplink.local.ip()), (address, address.ip()));
+    }
+
+    #[test]
+    fn a_missing_interface_is_named() {
+        let error = open_uplink(&loopback("nosuch0"), &[]).expect_err("no such interface");
+        assert!(error.to_string().contains("nosuch0"));
+        assert!(!error.is_final, "it may be plugged in yet");
+    }
+}
