@@ -1,4 +1,29 @@
 //! braid bonds several Internet uplinks into one Ethernet link that never stutters.
+//!
+//! The house, from the bottom up; each layer imports only what stands below it, which `tests/layers.rs` proves:
+//!
+//! - [`proto`], the pure core: wire format, order, schedulers, uplink states, and the tunnel that composes them. It
+//!   does no I/O, reads no clock, and allocates nothing for a packet.
+//! - [`units`] and [`config`]: what a run needs to know, as plain validated data.
+//! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
+//! - [`cli`]: what the user typed, made into a `config`.
+//! - [`run`]: parse, log, run, tell. The binaries are one call to it.
+//!
+//! ```text
+//!   bin/braid-box   bin/braid-gateway
+//!          └──────┬──────┘
+//!                run ──────────┐
+//!          ┌──────┴──────┐     │
+//!         cli           io     │
+//!          │ └────┬──────┘│    │
+//!        units  config ◀──┼────┘
+//!                 └─────┬─┘
+//!                     proto
+//! ```
+
+pub mod cli;
 pub mod config;
 pub mod io;
 pub mod proto;
+pub mod run;
+pub mod units;

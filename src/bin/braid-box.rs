@@ -1,1 +1,7 @@
-fn main() {}
+//! The end with the uplinks: parses what was typed, runs, and says how it went.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    braid::run::run("braid-box", braid::cli::parse_box, |config| &config.tunnel, braid::io::run_box)
+}

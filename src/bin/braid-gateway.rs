@@ -1,1 +1,7 @@
-fn main() {}
+//! The gateway's end: parses what was typed, runs, and says how it went.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    braid::run::run("braid-gateway", braid::cli::parse_gateway, |config| &config.tunnel, braid::io::run_gateway)
+}

@@ -200,7 +200,6 @@ impl Lease {
     pub const fn length(&self) -> usize {
         (self.end - self.start) as usize
     }
-
 }
 
 impl Payload for Lease {

@@ -1,0 +1,95 @@
+//! What the user typed, on the command line and in the configuration file, made into a validated [`crate::config`].
+//!
+//! No system call here but the one that reads the file. Both ways of saying a thing lead through the same parsers:
+//! a key of the file becomes the flag of the same name, put in front of those on the command line, which win.
+
+mod arguments;
+mod file;
+
+use std::ffi::OsString;
+use std::fmt;
+
+use arguments::{BoxArguments, GatewayArguments};
+use clap::error::ErrorKind;
+use clap::Parser;
+
+use crate::config::{BoxConfig, GatewayConfig};
+
+/// What is wrong with what the user typed: one line, with what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UsageError(String);
+
+impl UsageError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// What the user wants.
+#[derive(Debug)]
+pub enum Request<C> {
+    /// A run with this configuration.
+    Run(C),
+    /// To read this text (help, or the version).
+    Show(String),
+}
+
+/// What `braid-box` is to do. `arguments` begins with the program's name.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_box(arguments: Vec<OsString>) -> Result<Request<BoxConfig>, UsageError> {
+    parse::<BoxArguments, _>(arguments, BoxArguments::into_config)
+}
+
+/// What `braid-gateway` is to do. `arguments` begins with the program's name.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_gateway(arguments: Vec<OsString>) -> Result<Request<GatewayConfig>, UsageError> {
+    parse::<GatewayArguments, _>(arguments, GatewayArguments::into_config)
+}
+
+fn parse<A: Parser, C>(
+    arguments: Vec<OsString>,
+    into_config: impl FnOnce(A) -> Result<C, UsageError>,
+) -> Result<Request<C>, UsageError> {
+    let typed = match A::command().try_get_matches_from(&arguments) {
+        Ok(matches) => matches,
+        Err(error) => return show_or_refuse(&error).map(Request::Show),
+    };
+    let arguments = match typed.get_one::<std::path::PathBuf>("config") {
+        Some(path) => file::merge(path, A::command(), &typed, arguments)?,
+        None => arguments,
+    };
+    let matches = A::command().try_get_matches_from(arguments).map_err(|error| UsageError::new(one_line(&error)))?;
+    let arguments = A::from_arg_matches(&matches).map_err(|error| UsageError::new(one_line(&error)))?;
+    into_config(arguments).map(Request::Run)
+}
+
+fn show_or_refuse(error: &clap::Error) -> Result<String, UsageError> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.to_string()),
+        _ => Err(UsageError::new(one_line(error))),
+    }
+}
+
+/// What clap says in a paragraph, in a line.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let line = said.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! What the two binaries have in common: parse, log, run, tell.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use crate::cli::{Request, UsageError};
+use crate::config::TunnelConfig;
+
+/// The exit code of a run that could not start or had to stop.
+const EXIT_RUNTIME: u8 = 1;
+/// The exit code of a command line that cannot be obeyed.
+const EXIT_USAGE: u8 = 2;
+
+/// Does what the command line asks for; errors go to standard error, one line each.
+pub fn run<C, E: Display>(
+    program: &str,
+    parse: impl FnOnce(Vec<OsString>) -> Result<Request<C>, UsageError>,
+    tunnel: impl FnOnce(&C) -> &TunnelConfig,
+    run: impl FnOnce(&C) -> Result<(), E>,
+) -> ExitCode {
+    let config = match parse(std::env::args_os().collect()) {
+        Ok(Request::Run(config)) => config,
+        Ok(Request::Show(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(program, &error, EXIT_USAGE),
+    };
+    log_to_stderr(tunnel(&config).log);
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(program, &error, EXIT_RUNTIME),
+    }
+}
+
+fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
+    eprintln!("{program}: {error}");
+    ExitCode::from(code)
+}
+
+fn log_to_stderr(level: tracing::Level) {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level)
+        .with_target(false)
+        .init();
+}
