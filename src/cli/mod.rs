@@ -10,8 +10,8 @@ use std::ffi::OsString;
 use std::fmt;
 
 use arguments::{BoxArguments, GatewayArguments};
-use clap::error::ErrorKind;
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::config::{BoxConfig, GatewayConfig};
 

@@ -1,0 +1,102 @@
+//! The demo: one video, one failure, three ways to bond.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::plot::{self, Panel};
+use crate::report::Report;
+use crate::run::{Direction, Outcome, RunOptions, run};
+use crate::scenario::Scenario;
+use crate::stop::Stop;
+use crate::tunnel::TunnelOptions;
+
+const SCENARIO: &str = "demo";
+
+/// What each contender is run with: title, mode, window.
+const CONTENDERS: [(&str, &str, &str); 3] = [
+    ("plain striping (balance-rr, window off)", "balance-rr", "off"),
+    ("braid balance-rr", "balance-rr", "80ms"),
+    ("braid broadcast", "broadcast", "80ms"),
+];
+
+/// The demo's result, for machines.
+#[derive(Serialize)]
+pub struct DemoReport {
+    runs: Vec<DemoRun>,
+    plot: String,
+}
+
+#[derive(Serialize)]
+struct DemoRun {
+    title: &'static str,
+    #[serde(flatten)]
+    report: Report,
+}
+
+/// Runs the demo; files go to `output`.
+///
+/// # Errors
+/// What went wrong.
+pub fn demo(tunnel: &TunnelOptions, output: &Path, quiet: bool, stop: &Stop) -> Result<DemoReport, String> {
+    let scenario = Scenario::load(SCENARIO).map_err(|error| error.to_string())?;
+    let mut outcomes = vec![];
+    for (title, mode, window) in CONTENDERS {
+        if !quiet {
+            println!("\n== {title} ==");
+        }
+        let outcome = contend(&scenario, tunnel, output, (mode, window), quiet, stop)?;
+        outcomes.push(outcome);
+    }
+    let plot = output.join("demo.png");
+    let panels = CONTENDERS.iter().zip(&outcomes);
+    let panels: Vec<_> = panels.map(|((title, ..), outcome)| Panel { title: (*title).to_owned(), outcome }).collect();
+    plot::draw(&plot, &panels)?;
+    let runs = CONTENDERS.iter().zip(outcomes);
+    let runs = runs.map(|((title, ..), outcome)| DemoRun { title, report: outcome.report }).collect();
+    Ok(DemoReport { runs, plot: plot.display().to_string() })
+}
+
+fn contend(
+    scenario: &Scenario,
+    tunnel: &TunnelOptions,
+    output: &Path,
+    (mode, window): (&str, &str),
+    quiet: bool,
+    stop: &Stop,
+) -> Result<Outcome, String> {
+    let tunnel = TunnelOptions { mode: Some(mode.to_owned()), window: Some(window.to_owned()), ..tunnel.clone() };
+    let options =
+        RunOptions { tunnel: Some(tunnel), direction: Direction::Up, output: output.to_owned(), live: !quiet };
+    run(scenario, SCENARIO, &options, stop)
+}
+
+impl DemoReport {
+    /// The comparison, for people.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!(
+            "\n{:<42} {:>7} {:>6} {:>9} {:>6} {:>12} {:>9} {:>9}\n",
+            "", "sent", "lost", "disorder", "twice", "pictures", "errors", "p99 ms"
+        );
+        for DemoRun { title, report } in &self.runs {
+            let (summary, video) = (&report.summary, report.video.as_ref());
+            let pictures = video.map_or(String::new(), |v| format!("{}/{}", v.frames_decoded, v.frames_expected));
+            text.push_str(&format!(
+                "{title:<42} {:>7} {:>6} {:>9} {:>6} {pictures:>12} {:>9} {:>9.1}\n",
+                summary.offered,
+                summary.lost,
+                summary.reordered,
+                summary.duplicated,
+                video.map_or(0, |video| video.decode_errors),
+                summary.latency_ms.p99,
+            ));
+        }
+        text.push_str("\nsent, lost, disorder, twice: datagrams; errors: complaints of the H.264 decoder.\n");
+        text.push_str(
+            "What balance-rr loses is what was under way on the failing link until the failure was noticed.\n",
+        );
+        text.push_str(&format!("Arrival over time: {}\n", self.plot));
+        text
+    }
+}

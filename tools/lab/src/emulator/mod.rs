@@ -1,0 +1,201 @@
+//! The link emulator: a process per uplink, in the access provider's namespace, whose forwarding passes through it.
+//!
+//! All traffic between the box and the gateway is routed into a TUN; what is read from it enters one of two
+//! [`link::Link`]s, and is written back to the TUN when it comes out, for the kernel to forward. Orders come by
+//! standard input, a line each; counters are told on standard output at its end.
+
+pub mod link;
+pub mod nat;
+pub mod packet;
+
+use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use link::{Link, LinkCounters, Nanoseconds, Shaper, Trace};
+use nat::Nat;
+use packet::Packet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::{Deserialize, Serialize};
+use tun_rs::{DeviceBuilder, Layer, SyncDevice};
+
+use crate::addresses::Addresses;
+use crate::clock::{monotonic_nanoseconds, sharpen_timers};
+use crate::random::Random;
+use crate::scenario::{Action, Scenario, Uplink, parse_action};
+
+/// The TUN's name in the provider's namespace.
+pub const TUN: &str = "emu";
+/// The longest packet: more than any MTU allowed.
+const PACKET_LENGTH_MAX: usize = 10_000;
+/// Packets read in a row before those due are let out.
+const BATCH: usize = 64;
+
+/// What an emulator tells at its end.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct EmulatorReport {
+    /// From the box to the gateway.
+    pub up: LinkCounters,
+    /// From the gateway to the box.
+    pub down: LinkCounters,
+}
+
+struct Emulator {
+    tun: SyncDevice,
+    up: Link,
+    down: Link,
+    nat: Option<Nat>,
+    box_addresses: [IpAddr; 2],
+}
+
+/// Runs the emulator of one uplink until standard input ends.
+///
+/// # Errors
+/// What went wrong.
+pub fn run(scenario: &Scenario, index: usize) -> Result<(), String> {
+    let describe = |what: &'static str| move |error: io::Error| format!("emulator: cannot {what}: {error}");
+    sharpen_timers();
+    let uplink = &scenario.uplinks[index];
+    let tun = open_tun(uplink.mtu).map_err(describe("open the TUN"))?;
+    let mut emulator = Emulator::new(scenario, index, tun).map_err(|error| error.to_string())?;
+    println!("ready");
+    io::stdout().flush().map_err(describe("say that it is ready"))?;
+    emulator.serve().map_err(describe("forward"))?;
+    let report = EmulatorReport { up: emulator.up.counters, down: emulator.down.counters };
+    println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+fn open_tun(mtu: u16) -> io::Result<SyncDevice> {
+    let tun = DeviceBuilder::new().name(TUN).layer(Layer::L3).mtu(mtu).build_sync()?;
+    tun.set_tx_queue_len(5000)?;
+    tun.set_nonblocking(true)?;
+    Ok(tun)
+}
+
+impl Emulator {
+    fn new(scenario: &Scenario, index: usize, tun: SyncDevice) -> Result<Self, crate::scenario::ScenarioError> {
+        let uplink = &scenario.uplinks[index];
+        let trace = scenario
+            .trace(uplink)?
+            .map(|opportunities| Shaper::Trace(Trace::new(opportunities, monotonic_nanoseconds(), uplink.trace_start)));
+        let shaper = |rate: Option<u64>| rate.map_or(Shaper::Unlimited, Shaper::Rate);
+        let link = |shaper, direction: u64| {
+            let seed = scenario.seed.wrapping_mul(1_000).wrapping_add(index as u64 * 2 + direction);
+            new_link(uplink, shaper, Random::new(seed))
+        };
+        let addresses = Addresses::of(index);
+        Ok(Self {
+            tun,
+            up: link(trace.unwrap_or(shaper(uplink.rate)), 0),
+            down: link(shaper(uplink.downlink_rate.or(uplink.rate)), 1),
+            nat: uplink.nat.then(|| Nat::new(addresses.public)),
+            box_addresses: addresses.box_end,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        let stdin = io::stdin();
+        let mut orders = stdin.lock();
+        let mut buffer = vec![0; PACKET_LENGTH_MAX];
+        loop {
+            let now = monotonic_nanoseconds();
+            self.let_out(now);
+            let due = [self.up.next_arrival(), self.down.next_arrival()].into_iter().flatten().min();
+            let (tun_ready, orders_ready) = wait(&self.tun, io::stdin().as_fd(), due)?;
+            if orders_ready && !self.obey(&mut orders)? {
+                return Ok(());
+            }
+            if tun_ready {
+                self.take_in(&mut buffer)?;
+            }
+        }
+    }
+
+    fn take_in(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        for _ in 0..BATCH {
+            match self.tun.recv(buffer) {
+                Ok(length) => self.enter(&mut buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, bytes: &mut [u8]) {
+        let now = monotonic_nanoseconds();
+        let Some(mut packet) = Packet::parse(bytes) else { return };
+        let from_box = self.box_addresses.contains(&packet.source_address());
+        if let Some(nat) = &mut self.nat {
+            let translated =
+                if from_box { nat.translate_outward(&mut packet) } else { nat.translate_inward(&mut packet) };
+            if !translated {
+                return;
+            }
+        }
+        if from_box { self.up.enter(now, bytes) } else { self.down.enter(now, bytes) }
+    }
+
+    fn let_out(&mut self, now: Nanoseconds) {
+        let tun = &self.tun;
+        // A packet that the kernel refuses is lost, as on any router.
+        let mut deliver = |packet: &mut [u8]| drop(tun.send(packet));
+        self.up.leave(now, &mut deliver);
+        self.down.leave(now, &mut deliver);
+    }
+
+    /// Obeys one order; false at the end of them.
+    fn obey(&mut self, orders: &mut impl BufRead) -> io::Result<bool> {
+        let mut line = String::new();
+        if orders.read_line(&mut line)? == 0 {
+            return Ok(false);
+        }
+        match parse_action(line.trim()) {
+            Ok(action) => self.apply(action),
+            Err(error) => eprintln!("emulator: {error}"),
+        }
+        Ok(true)
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Blackhole => (self.up.blackhole, self.down.blackhole) = (true, true),
+            Action::BlackholeUp => self.up.blackhole = true,
+            Action::BlackholeDown => self.down.blackhole = true,
+            Action::Restore => (self.up.blackhole, self.down.blackhole) = (false, false),
+            Action::Delay(delay) => (self.up.delay, self.down.delay) = (delay, delay),
+            Action::Rate(rate) => self.up.set_rate(rate),
+            Action::Loss(share) => {
+                self.up.set_loss(share);
+                self.down.set_loss(share);
+            }
+            Action::NatRebind => {
+                if let Some(nat) = &mut self.nat {
+                    nat.rebind();
+                }
+            }
+            // The lab's, not the emulator's: it is about the interface.
+            Action::CarrierDown | Action::CarrierUp => {}
+        }
+    }
+}
+
+fn new_link(uplink: &Uplink, shaper: Shaper, random: Random) -> Link {
+    Link::new(shaper, uplink.delay, uplink.jitter, uplink.loss, uplink.queue, random)
+}
+
+/// Waits until one of the two can be read, or the time has come.
+fn wait(tun: &SyncDevice, orders: BorrowedFd<'_>, due: Option<Nanoseconds>) -> io::Result<(bool, bool)> {
+    let timeout = due.map(|due| {
+        let left = due.saturating_sub(monotonic_nanoseconds());
+        Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 }
+    });
+    let mut files = [PollFd::new(tun, PollFlags::IN), PollFd::from_borrowed_fd(orders, PollFlags::IN)];
+    match poll(&mut files, timeout.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let [tun, orders] = files.map(|file| !file.revents().is_empty());
+    Ok((tun, orders))
+}

@@ -1,0 +1,219 @@
+//! The lab while it is up: namespaces, emulators, and what happens to the links.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::emulator::EmulatorReport;
+use crate::namespaces;
+use crate::scenario::{Action, Scenario};
+
+/// Held locked by the process that has the lab up, with its number inside.
+const LOCK: &str = "/run/braid-lab.lock";
+/// How long `down` waits for another process to clear up after itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Emulator {
+    child: Child,
+    orders: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+/// A lab that is up; taken down when dropped.
+pub struct Lab {
+    scenario: Scenario,
+    emulators: Vec<Emulator>,
+    _lock: File,
+}
+
+impl Lab {
+    /// Brings the lab up. `name` is how the emulators find the scenario again.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn up(scenario: &Scenario, name: &str) -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("network namespaces need root: run it with sudo".to_owned());
+        }
+        let lock = lock()?;
+        // Left by a process that was killed.
+        clear()?;
+        let mut lab = Self { scenario: scenario.clone(), emulators: vec![], _lock: lock };
+        namespaces::create(scenario)?;
+        for (index, uplink) in scenario.uplinks.iter().enumerate() {
+            lab.emulators.push(start_emulator(name, index, &uplink.name)?);
+            namespaces::route_through_emulator(&uplink.name)?;
+        }
+        Ok(lab)
+    }
+
+    /// The scenario.
+    #[must_use]
+    pub const fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// Has something happen to an uplink; `text` is as in the scenario.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn apply(&mut self, uplink: &str, action: Action) -> Result<(), String> {
+        let index = self.scenario.uplinks.iter().position(|known| known.name == uplink);
+        let index = index.ok_or_else(|| format!("there is no uplink '{uplink}'"))?;
+        match action {
+            Action::CarrierDown => namespaces::set_carrier(uplink, index, false),
+            Action::CarrierUp => namespaces::set_carrier(uplink, index, true),
+            other => self.emulators[index].order(&spell(other)),
+        }
+    }
+
+    /// Takes the lab down; what the emulators have counted.
+    pub fn down(mut self) -> Vec<EmulatorReport> {
+        self.emulators.drain(..).map(Emulator::finish).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.emulators.drain(..).for_each(|emulator| {
+            emulator.finish();
+        });
+        if let Err(error) = clear() {
+            eprintln!("braid-lab: not all could be removed: {error}");
+        }
+    }
+}
+
+impl Emulator {
+    fn order(&mut self, order: &str) -> Result<(), String> {
+        let orders = self.orders.as_mut().ok_or("the emulator has ended")?;
+        writeln!(orders, "{order}").map_err(|error| format!("the emulator has ended: {error}"))
+    }
+
+    /// Ends it by ending its standard input.
+    fn finish(mut self) -> EmulatorReport {
+        drop(self.orders.take());
+        let mut last = String::new();
+        let _ = self.output.read_to_string(&mut last);
+        let _ = self.child.wait();
+        serde_json::from_str(last.trim()).unwrap_or_default()
+    }
+}
+
+fn start_emulator(scenario: &str, index: usize, uplink: &str) -> Result<Emulator, String> {
+    let program = own_program()?;
+    let mut child = namespaces::command_in(&namespaces::provider(uplink), program)
+        .args(["emulate", scenario, &index.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot start the emulator of '{uplink}': {error}"))?;
+    let orders = child.stdin.take();
+    let output = child.stdout.take().ok_or("no output of the emulator")?;
+    let mut output = BufReader::new(output);
+    let mut line = String::new();
+    let read = output.read_line(&mut line).map_err(|error| error.to_string())?;
+    if read == 0 || line.trim() != "ready" {
+        return Err(format!("the emulator of '{uplink}' has not started: {}", line.trim()));
+    }
+    Ok(Emulator { child, orders, output })
+}
+
+/// This very program.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn own_program() -> Result<std::path::PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))
+}
+
+fn spell(action: Action) -> String {
+    match action {
+        Action::Blackhole => "blackhole".to_owned(),
+        Action::BlackholeUp => "blackhole-up".to_owned(),
+        Action::BlackholeDown => "blackhole-down".to_owned(),
+        Action::Restore => "restore".to_owned(),
+        Action::CarrierDown => "carrier-down".to_owned(),
+        Action::CarrierUp => "carrier-up".to_owned(),
+        Action::NatRebind => "nat-rebind".to_owned(),
+        Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
+        Action::Rate(rate) => format!("rate {rate}bit"),
+        Action::Loss(share) => format!("loss {}%", share * 100.0),
+    }
+}
+
+fn open_lock() -> Result<File, String> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(LOCK)
+        .map_err(|error| format!("cannot open {LOCK}: {error}"))
+}
+
+fn lock() -> Result<File, String> {
+    let mut file = open_lock()?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err("a lab is up already: end it with 'braid-lab down'".to_owned()),
+        Err(TryLockError::Error(error)) => return Err(format!("cannot lock {LOCK}: {error}")),
+    }
+    let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+    written.map_err(|error| format!("cannot write {LOCK}: {error}"))?;
+    Ok(file)
+}
+
+/// Takes down whatever lab there is, also one whose process has crashed.
+///
+/// # Errors
+/// What could not be removed.
+pub fn take_down() -> Result<(), String> {
+    end_holder()?;
+    let _lock = lock()?;
+    clear()
+}
+
+/// Ends the process that holds the lab up, if there is one; first by asking.
+fn end_holder() -> Result<(), String> {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let mut file = open_lock()?;
+        if file.try_lock().is_ok() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(|error| error.to_string())?;
+        // The lock is held, so the process that wrote its number there is alive, and is a lab.
+        if let Some(holder) = text.trim().parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(holder, signal);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if file.try_lock().is_ok() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Err("the process that holds the lab up does not end".to_owned())
+}
+
+/// Ends every process in the lab's namespaces, and removes them.
+fn clear() -> Result<(), String> {
+    for namespace in namespaces::existing()? {
+        for pid in pids_in(&namespace) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    namespaces::remove_all()
+}
+
+fn pids_in(namespace: &str) -> Vec<Pid> {
+    let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect()
+}

@@ -1,0 +1,200 @@
+//! The lab's network: namespaces and what joins them, made and removed with ip(8).
+
+use std::net::IpAddr;
+use std::process::{Command, Output};
+
+use crate::addresses::{Addresses, GATEWAY};
+use crate::emulator::TUN;
+use crate::scenario::{Scenario, Uplink};
+
+/// The box's namespace.
+pub const BOX: &str = "braid-box";
+/// The gateway's namespace.
+pub const GATEWAY_NAMESPACE: &str = "braid-gw";
+/// What the names of the providers' namespaces begin with.
+const PROVIDER_PREFIX: &str = "braid-isp-";
+/// The routing table that leads into the emulator.
+const TABLE: &str = "100";
+
+/// The namespace of an uplink's provider.
+#[must_use]
+pub fn provider(uplink: &str) -> String {
+    format!("{PROVIDER_PREFIX}{uplink}")
+}
+
+/// Makes the namespaces and interfaces of a scenario. The emulators are yet to come.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn create(scenario: &Scenario) -> Result<(), String> {
+    for namespace in [BOX, GATEWAY_NAMESPACE] {
+        create_namespace(namespace)?;
+    }
+    for address in GATEWAY {
+        ip(&format!("-n {GATEWAY_NAMESPACE} addr add {address} dev lo{}", nodad(address)))?;
+    }
+    scenario.uplinks.iter().enumerate().try_for_each(|(index, uplink)| create_uplink(uplink, index))
+}
+
+fn create_namespace(name: &str) -> Result<(), String> {
+    ip(&format!("netns add {name}"))?;
+    ip(&format!("-n {name} link set lo up"))?;
+    // Strict reverse-path filtering would drop what comes by another uplink than the best route.
+    for setting in ["ipv4.conf.all.rp_filter=0", "ipv4.conf.default.rp_filter=0", "ipv6.conf.default.accept_dad=0"] {
+        sysctl(name, setting)?;
+    }
+    Ok(())
+}
+
+fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
+    let (name, provider) = (uplink.name.as_str(), provider(&uplink.name));
+    create_namespace(&provider)?;
+    sysctl(&provider, "ipv4.ip_forward=1")?;
+    sysctl(&provider, "ipv6.conf.all.forwarding=1")?;
+    join((BOX, name), (&provider, "box"), uplink.mtu)?;
+    join((&provider, "gw"), (GATEWAY_NAMESPACE, name), uplink.mtu)?;
+    let addresses = Addresses::of(index);
+    for family in 0..2 {
+        let at = |pair: [IpAddr; 2]| pair[family];
+        let length = if family == 0 { 24 } else { 64 };
+        for (namespace, device, address) in [
+            (BOX, name, at(addresses.box_end)),
+            (provider.as_str(), "box", at(addresses.provider_to_box)),
+            (provider.as_str(), "gw", at(addresses.provider_to_gateway)),
+            (GATEWAY_NAMESPACE, name, at(addresses.gateway_end)),
+        ] {
+            ip(&format!("-n {namespace} addr add {address}/{length} dev {device}{}", nodad(address)))?;
+        }
+        add_routes(name, &provider, index, family)?;
+    }
+    Ok(())
+}
+
+fn add_routes(name: &str, provider: &str, index: usize, family: usize) -> Result<(), String> {
+    let addresses = Addresses::of(index);
+    let length = if family == 0 { 24 } else { 64 };
+    add_box_route(name, index, family)?;
+    ip(&format!("-n {provider} route add {} via {}", GATEWAY[family], addresses.gateway_end[family]))?;
+    for network in [addresses.box_end[family], addresses.public[family]] {
+        let via = addresses.provider_to_gateway[family];
+        ip(&format!("-n {GATEWAY_NAMESPACE} route add {}/{length} via {via}", network_of(network)))?;
+    }
+    Ok(())
+}
+
+fn add_box_route(name: &str, index: usize, family: usize) -> Result<(), String> {
+    let via = Addresses::of(index).provider_to_box[family];
+    // A metric each, so that there can be several; a socket bound to an interface finds its own.
+    ip(&format!("-n {BOX} -{} route replace default via {via} dev {name} metric {}", [4, 6][family], 100 + index))
+}
+
+/// Leads all that is forwarded through the emulator, once its TUN is there.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn route_through_emulator(uplink: &str) -> Result<(), String> {
+    let provider = provider(uplink);
+    ip(&format!("-n {provider} link set {TUN} up"))?;
+    for family in ["-4", "-6"] {
+        ip(&format!("-n {provider} {family} route add default dev {TUN} table {TABLE}"))?;
+        for device in ["box", "gw"] {
+            ip(&format!("-n {provider} {family} rule add iif {device} lookup {TABLE}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the carrier from the box's interface, or gives it back.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn set_carrier(uplink: &str, index: usize, up: bool) -> Result<(), String> {
+    let provider = provider(uplink);
+    ip(&format!("-n {provider} link set box {}", if up { "up" } else { "down" }))?;
+    if up {
+        // The kernel forgets an interface's IPv6 addresses when it is set down.
+        let address = Addresses::of(index).provider_to_box[1];
+        ip(&format!("-n {provider} addr replace {address}/64 dev box nodad"))?;
+    }
+    Ok(())
+}
+
+/// Removes every namespace of the lab, whoever made it.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn remove_all() -> Result<(), String> {
+    existing()?.iter().try_for_each(|name| ip(&format!("netns del {name}")))
+}
+
+/// The lab's namespaces that there are, whoever made them.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn existing() -> Result<Vec<String>, String> {
+    let listed = output("ip", &["netns", "list"])?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    let is_ours = |name: &&str| *name == BOX || *name == GATEWAY_NAMESPACE || name.starts_with(PROVIDER_PREFIX);
+    Ok(names.filter(is_ours).map(str::to_owned).collect())
+}
+
+/// A command that will run in a namespace.
+#[must_use]
+pub fn command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]).arg(program);
+    command
+}
+
+fn join(one: (&str, &str), other: (&str, &str), mtu: u16) -> Result<(), String> {
+    ip(&format!(
+        "link add {} netns {} mtu {mtu} type veth peer name {} netns {} mtu {mtu}",
+        one.1, one.0, other.1, other.0
+    ))?;
+    for (namespace, device) in [one, other] {
+        ip(&format!("-n {namespace} link set {device} up"))?;
+    }
+    Ok(())
+}
+
+const fn nodad(address: IpAddr) -> &'static str {
+    if address.is_ipv6() { " nodad" } else { "" }
+}
+
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            [a, b, c, 0].into()
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            [a, b, c, d, 0, 0, 0, 0].into()
+        }
+    }
+}
+
+fn sysctl(namespace: &str, setting: &str) -> Result<(), String> {
+    checked("ip", &["netns", "exec", namespace, "sysctl", "-qw", &format!("net.{setting}")])
+}
+
+fn ip(words: &str) -> Result<(), String> {
+    checked("ip", &words.split_whitespace().collect::<Vec<_>>())
+}
+
+fn checked(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = output(program, arguments)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    Err(format!("'{program} {}' failed: {said}", arguments.join(" ")))
+}
+
+fn output(program: &str, arguments: &[&str]) -> Result<Output, String> {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("cannot run '{program}' ({error}): install iproute2 and procps"))
+}

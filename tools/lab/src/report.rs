@@ -1,0 +1,177 @@
+//! What a run has shown: for people, and for machines.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::emulator::EmulatorReport;
+use crate::emulator::link::LinkCounters;
+use crate::scenario::{Action, Event, Scenario};
+use crate::traffic::analysis::{Arrival, Summary};
+use crate::tunnel::PerEnd;
+use crate::video::VideoReport;
+
+/// Something that happened to a link.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// When, in seconds after traffic began.
+    pub at_s: f64,
+    /// What, and to which.
+    pub what: String,
+    /// Whether it made things better again.
+    pub mends: bool,
+}
+
+impl Fault {
+    /// `event`, which happened at `at`.
+    #[must_use]
+    pub fn new(event: &Event, at: Duration) -> Self {
+        let mends = matches!(event.action, Action::Restore | Action::CarrierUp);
+        Self { at_s: at.as_secs_f64(), what: describe(event), mends }
+    }
+}
+
+/// An event in words.
+#[must_use]
+pub fn describe(event: &Event) -> String {
+    let what = match event.action {
+        Action::Blackhole => "swallows everything".to_owned(),
+        Action::BlackholeUp => "swallows all from the box".to_owned(),
+        Action::BlackholeDown => "swallows all to the box".to_owned(),
+        Action::Restore => "is back".to_owned(),
+        Action::CarrierDown => "is unplugged".to_owned(),
+        Action::CarrierUp => "is plugged in again".to_owned(),
+        Action::Delay(delay) => format!("now has {delay:?} of delay"),
+        Action::Rate(rate) => format!("now carries {:.1} Mbit/s", rate as f64 / 1e6),
+        Action::Loss(share) => format!("now loses {:.1}%", share * 100.0),
+        Action::NatRebind => "gets other ports".to_owned(),
+    };
+    format!("{} {what}", event.uplink)
+}
+
+/// What one link carried.
+#[derive(Clone, Debug, Serialize)]
+pub struct UplinkReport {
+    /// The link.
+    pub name: String,
+    /// From the box.
+    pub up: LinkCounters,
+    /// To the box.
+    pub down: LinkCounters,
+}
+
+/// A run's report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Which scenario.
+    pub scenario: String,
+    /// Which mode.
+    pub mode: String,
+    /// Which window.
+    pub window: String,
+    /// Which random numbers.
+    pub seed: u64,
+    /// Counts and delays.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Payload delivered per second of the run, each byte counted once.
+    pub goodput_mbps: f64,
+    /// CPU time that each end used while traffic flowed.
+    pub cpu_core_seconds: PerEnd<f64>,
+    /// Memory that each end had resident at most.
+    pub resident_kib: PerEnd<u64>,
+    /// What each link carried.
+    pub uplinks: Vec<UplinkReport>,
+    /// What happened.
+    pub faults: Vec<Fault>,
+    /// What a decoder made of it, if it was video.
+    #[serde(flatten)]
+    pub video: Option<VideoReport>,
+}
+
+impl Report {
+    /// A report of the traffic; the rest is added as it is known.
+    #[must_use]
+    pub fn new(scenario: &Scenario, summary: Summary, faults: Vec<Fault>) -> Self {
+        Self {
+            scenario: scenario.name.clone(),
+            mode: "none".to_owned(),
+            window: "none".to_owned(),
+            seed: scenario.seed,
+            summary,
+            goodput_mbps: 0.0,
+            cpu_core_seconds: PerEnd::default(),
+            resident_kib: PerEnd::default(),
+            uplinks: vec![],
+            faults,
+            video: None,
+        }
+    }
+
+    /// Adds what the emulators have counted.
+    pub fn set_uplinks(&mut self, scenario: &Scenario, emulators: &[EmulatorReport]) {
+        let uplinks = scenario.uplinks.iter().zip(emulators);
+        self.uplinks =
+            uplinks.map(|(uplink, r)| UplinkReport { name: uplink.name.clone(), up: r.up, down: r.down }).collect();
+    }
+
+    /// Works out how much was delivered per second.
+    pub fn set_goodput(&mut self, scenario: &Scenario, arrivals: &[Arrival]) {
+        let seconds = match (arrivals.first(), arrivals.last()) {
+            (Some(first), Some(last)) => last.received.saturating_sub(first.received) as f64 / 1e9,
+            _ => return,
+        };
+        let bits = (self.summary.delivered as usize * scenario.traffic.size * 8) as f64;
+        self.goodput_mbps = if seconds > 0.0 { (bits / seconds / 1e4).round() / 100.0 } else { 0.0 };
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let Self { summary: s, cpu_core_seconds: cpu, resident_kib: memory, .. } = self;
+        let mut text =
+            format!("scenario {}, mode {}, window {}, seed {}\n", self.scenario, self.mode, self.window, self.seed);
+        let mut line = |what: &str, value: String| text.push_str(&format!("  {what:<22} {value}\n"));
+        if s.offered > 0 {
+            line("offered", s.offered.to_string());
+            line("delivered", s.delivered.to_string());
+            line("lost", s.lost.to_string());
+            line("duplicated", s.duplicated.to_string());
+            line("out of order", s.reordered.to_string());
+            line("longest gap", format!("{:.1} ms", s.longest_gap_ms));
+            let latency = s.latency_ms;
+            line(
+                "latency",
+                format!(
+                    "p50 {:.2}  p99 {:.2}  p99.9 {:.2}  max {:.2} ms",
+                    latency.p50, latency.p99, latency.p999, latency.max
+                ),
+            );
+        }
+        line("goodput", format!("{:.2} Mbit/s", self.goodput_mbps));
+        if let Some(video) = &self.video {
+            line("pictures", format!("{} of {}", video.frames_decoded, video.frames_expected));
+            line("decode errors", video.decode_errors.to_string());
+        }
+        line("CPU box, gateway", format!("{:.3} s, {:.3} s", cpu.box_end, cpu.gateway));
+        line("memory box, gateway", format!("{} KiB, {} KiB", memory.box_end, memory.gateway));
+        for uplink in &self.uplinks {
+            let (up, down) = (uplink.up, uplink.down);
+            line(
+                &format!("link {}", uplink.name),
+                format!(
+                    "up {:.2} MB (lost {}, overflowed {}, swallowed {}), down {:.2} MB",
+                    up.bytes as f64 / 1e6,
+                    up.lost,
+                    up.overflowed,
+                    up.swallowed,
+                    down.bytes as f64 / 1e6
+                ),
+            );
+        }
+        for fault in &self.faults {
+            line(&format!("at {:.1} s", fault.at_s), fault.what.clone());
+        }
+        text
+    }
+}

@@ -1,0 +1,452 @@
+//! Scenarios: which links there are, what happens to them, and what is sent over them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use braid::units::{parse_duration, parse_rate};
+use serde::{Deserialize, Deserializer};
+
+/// The longest uplink name: it names an interface and, after a prefix, a namespace.
+const UPLINK_NAME_MAX: usize = 15;
+/// One packet may wait this long in a link's queue, unless the scenario says otherwise.
+const QUEUE_COMMON: Queue = Queue::Time(Duration::from_millis(200));
+
+/// A scenario, as its file says it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: String,
+    /// How long traffic flows.
+    #[serde(deserialize_with = "duration")]
+    pub duration: Duration,
+    /// What random numbers begin with.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    /// The links.
+    #[serde(rename = "uplink")]
+    pub uplinks: Vec<Uplink>,
+    /// What happens to them.
+    #[serde(default, rename = "event")]
+    pub events: Vec<Event>,
+    /// What is sent.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// Where its traces are looked for.
+    #[serde(skip)]
+    pub folder: PathBuf,
+}
+
+/// A link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uplink {
+    /// The name of the box's interface.
+    pub name: String,
+    /// What it carries from the box, in bits per second of IP packet; unlimited if neither this nor a trace is given.
+    #[serde(default, deserialize_with = "optional_rate")]
+    pub rate: Option<u64>,
+    /// What it carries towards the box; as `rate` unless given. A trace shapes the way from the box only.
+    #[serde(default, rename = "downlink-rate", deserialize_with = "optional_rate")]
+    pub downlink_rate: Option<u64>,
+    /// What it carries, as a file of Mahimahi's: each line a millisecond at which 1,500 bytes may leave.
+    #[serde(default)]
+    pub trace: Option<String>,
+    /// Where in the trace to begin.
+    #[serde(default, rename = "trace-start", deserialize_with = "duration")]
+    pub trace_start: Duration,
+    /// One-way delay.
+    #[serde(default, deserialize_with = "duration")]
+    pub delay: Duration,
+    /// Up to this much more delay, at random; packets stay in order.
+    #[serde(default, deserialize_with = "duration")]
+    pub jitter: Duration,
+    /// What is lost at random.
+    #[serde(default, deserialize_with = "loss")]
+    pub loss: Loss,
+    /// What may wait when packets come faster than they leave.
+    #[serde(default = "default_queue", deserialize_with = "queue")]
+    pub queue: Queue,
+    /// Whether the box is behind an address and port translation.
+    #[serde(default)]
+    pub nat: bool,
+    /// The MTU of its interfaces, in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+}
+
+/// What is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Loss {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each packet with this probability.
+    Random(f64),
+    /// Gilbert and Elliott's bursts: all is lost in the bad state, which begins with probability `p` and ends with
+    /// probability `r` at each packet.
+    Burst {
+        /// From good to bad.
+        p: f64,
+        /// From bad to good.
+        r: f64,
+    },
+}
+
+/// What may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queue {
+    /// As long as the packet would leave within this.
+    Time(Duration),
+    /// So many packets.
+    Packets(usize),
+}
+
+/// Something that happens to a link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, after traffic has begun.
+    #[serde(deserialize_with = "duration")]
+    pub at: Duration,
+    /// To which.
+    pub uplink: String,
+    /// What.
+    #[serde(rename = "do", deserialize_with = "action")]
+    pub action: Action,
+}
+
+/// What can happen to a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    /// It swallows everything, both ways, also what is on its way.
+    Blackhole,
+    /// It swallows what comes from the box.
+    BlackholeUp,
+    /// It swallows what goes to the box.
+    BlackholeDown,
+    /// It swallows no more.
+    Restore,
+    /// The box's interface loses its carrier.
+    CarrierDown,
+    /// The carrier is back.
+    CarrierUp,
+    /// The one-way delay is now this.
+    Delay(Duration),
+    /// The rate from the box is now this, in bits per second.
+    Rate(u64),
+    /// The loss is now this.
+    Loss(f64),
+    /// The translation forgets its mappings, and makes new ones with other ports.
+    NatRebind,
+}
+
+/// What is sent.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    /// Of which kind.
+    pub kind: TrafficKind,
+    /// How much, in bits of payload per second.
+    #[serde(default = "default_rate", deserialize_with = "rate")]
+    pub rate: u64,
+    /// Bytes of payload per datagram.
+    #[serde(default = "default_size")]
+    pub size: usize,
+}
+
+/// Kinds of traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrafficKind {
+    /// Numbered datagrams at a constant rate.
+    Cbr,
+    /// An H.264 stream in MPEG-TS, made, sent and decoded by ffmpeg.
+    Video,
+    /// One TCP stream, by iperf3.
+    Tcp,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { kind: TrafficKind::Cbr, rate: default_rate(), size: default_size() }
+    }
+}
+
+const fn default_seed() -> u64 {
+    1
+}
+
+const fn default_queue() -> Queue {
+    QUEUE_COMMON
+}
+
+const fn default_mtu() -> u16 {
+    1500
+}
+
+const fn default_rate() -> u64 {
+    8_000_000
+}
+
+const fn default_size() -> usize {
+    1316
+}
+
+/// What is wrong with a scenario, in one line.
+#[derive(Debug)]
+pub struct ScenarioError(String);
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scenario {
+    /// The scenario of that name or in that file.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn load(name: &str) -> Result<Self, ScenarioError> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
+            return Self::parse(name, text, Path::new(""));
+        }
+        let path = Path::new(name);
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let shipped = SHIPPED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            ScenarioError(format!("cannot read the scenario '{name}': {error}: give a file, or one of {shipped}"))
+        })?;
+        Self::parse(name, &text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    fn parse(origin: &str, text: &str, folder: &Path) -> Result<Self, ScenarioError> {
+        let mut scenario: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            let message = error.message().replace('\n', " ");
+            ScenarioError(format!("{origin}: line {line}: {message}"))
+        })?;
+        scenario.folder = folder.to_owned();
+        scenario.check().map_err(|message| ScenarioError(format!("{origin}: {message}")))?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.uplinks.is_empty() || self.uplinks.len() > 16 {
+            return Err(format!("{} uplinks: there must be 1 to 16", self.uplinks.len()));
+        }
+        for (index, uplink) in self.uplinks.iter().enumerate() {
+            uplink.check()?;
+            if self.uplinks[..index].iter().any(|other| other.name == uplink.name) {
+                return Err(format!("two uplinks are called '{}'", uplink.name));
+            }
+        }
+        let unknown = self.events.iter().find(|event| !self.uplinks.iter().any(|uplink| uplink.name == event.uplink));
+        if let Some(event) = unknown {
+            return Err(format!("an event is for '{}', which is no uplink", event.uplink));
+        }
+        let size_ok = (64..=1400).contains(&self.traffic.size);
+        if size_ok { Ok(()) } else { Err(format!("traffic size {} is not from 64 to 1400", self.traffic.size)) }
+    }
+
+    /// Every packet opportunity of an uplink's trace, in milliseconds; `None` if it has no trace.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn trace(&self, uplink: &Uplink) -> Result<Option<Vec<u64>>, ScenarioError> {
+        let Some(name) = &uplink.trace else { return Ok(None) };
+        let text = match SHIPPED_TRACES.iter().find(|(shipped, _)| shipped == name) {
+            Some((_, text)) => (*text).to_owned(),
+            None => std::fs::read_to_string(self.folder.join(name))
+                .map_err(|error| ScenarioError(format!("cannot read the trace '{name}': {error}")))?,
+        };
+        parse_trace(&text).map(Some).map_err(|message| ScenarioError(format!("trace '{name}': {message}")))
+    }
+}
+
+impl Uplink {
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        let characters_ok = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if !characters_ok || !(1..=UPLINK_NAME_MAX).contains(&name.len()) {
+            return Err(format!("'{name}' cannot name an uplink: 1 to {UPLINK_NAME_MAX} letters, digits and '-'"));
+        }
+        if self.rate.is_some() && self.trace.is_some() {
+            return Err(format!("uplink '{name}' has both a rate and a trace: one is enough"));
+        }
+        if !(576..=9000).contains(&self.mtu) {
+            return Err(format!("uplink '{name}': mtu {} is not from 576 to 9000", self.mtu));
+        }
+        Ok(())
+    }
+}
+
+fn parse_trace(text: &str) -> Result<Vec<u64>, String> {
+    let mut opportunities = vec![];
+    for (number, line) in text.lines().enumerate() {
+        let at = line.trim().parse().map_err(|_| format!("line {}: '{line}' is not a millisecond", number + 1))?;
+        if opportunities.last().is_some_and(|last| *last > at) {
+            return Err(format!("line {}: {at} is earlier than the line before", number + 1));
+        }
+        opportunities.push(at);
+    }
+    if opportunities.last().is_none_or(|last| *last == 0) {
+        return Err("it has no opportunity after 0 ms, so it cannot repeat".to_owned());
+    }
+    Ok(opportunities)
+}
+
+/// Reads what can happen to a link, as in `delay 80ms`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_action(text: &str) -> Result<Action, String> {
+    let (verb, operand) = text.split_once(' ').map_or((text, None), |(verb, rest)| (verb, Some(rest.trim())));
+    match (verb, operand) {
+        ("blackhole", None) => Ok(Action::Blackhole),
+        ("blackhole-up", None) => Ok(Action::BlackholeUp),
+        ("blackhole-down", None) => Ok(Action::BlackholeDown),
+        ("restore", None) => Ok(Action::Restore),
+        ("carrier-down", None) => Ok(Action::CarrierDown),
+        ("carrier-up", None) => Ok(Action::CarrierUp),
+        ("nat-rebind", None) => Ok(Action::NatRebind),
+        ("delay", Some(delay)) => parse_duration(delay).map(Action::Delay),
+        ("rate", Some(rate)) => parse_rate(rate).map(Action::Rate),
+        ("loss", Some(loss)) => parse_percent(loss).map(Action::Loss),
+        _ => Err(format!(
+            "'{text}' cannot be done: blackhole, blackhole-up, blackhole-down, restore, carrier-down, carrier-up, \
+             nat-rebind, 'delay 80ms', 'rate 2mbit' and 'loss 5%' can"
+        )),
+    }
+}
+
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    number
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| format!("'{text}' is not a share such as '1%'"))
+}
+
+fn parsed<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).map_err(serde::de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parsed(deserializer, parse_duration)
+}
+
+fn rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    parsed(deserializer, parse_rate)
+}
+
+fn optional_rate<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    rate(deserializer).map(Some)
+}
+
+fn action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Action, D::Error> {
+    parsed(deserializer, parse_action)
+}
+
+fn loss<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Spelling {
+        Percent(String),
+        Burst { p: f64, r: f64 },
+    }
+    let share = |value: f64| (0.0..=1.0).contains(&value);
+    match Spelling::deserialize(deserializer)? {
+        Spelling::Percent(text) => parse_percent(&text).map(Loss::Random).map_err(serde::de::Error::custom),
+        Spelling::Burst { p, r } if share(p) && share(r) => Ok(Loss::Burst { p, r }),
+        Spelling::Burst { .. } => Err(serde::de::Error::custom("p and r are probabilities from 0 to 1")),
+    }
+}
+
+fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queue, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Spelling {
+        Packets(usize),
+        Time(String),
+    }
+    match Spelling::deserialize(deserializer)? {
+        Spelling::Packets(packets) => Ok(Queue::Packets(packets)),
+        Spelling::Time(text) => parse_duration(&text).map(Queue::Time).map_err(serde::de::Error::custom),
+    }
+}
+
+/// Declares the shipped scenarios, by name.
+macro_rules! shipped {
+    ($($name:literal),+ $(,)?) => { &[$(($name, include_str!(concat!("../scenarios/", $name, ".toml")))),+] };
+}
+
+/// The scenarios that come with the lab.
+pub const SHIPPED: &[(&str, &str)] = shipped![
+    "two-dsl",
+    "dsl-lte",
+    "starlink-lte",
+    "three-lte",
+    "blackhole",
+    "flap",
+    "unlike-delays",
+    "loss-one-uplink",
+    "cut-no-delay",
+    "unplug-no-delay",
+    "demo",
+];
+
+/// The traces that come with the lab, by the names that scenarios use.
+const SHIPPED_TRACES: &[(&str, &str)] = &[
+    ("made-lte-a.up", include_str!("../traces/made-lte-a.up")),
+    ("made-lte-b.up", include_str!("../traces/made-lte-b.up")),
+    ("made-lte-c.up", include_str!("../traces/made-lte-c.up")),
+    ("made-starlink.up", include_str!("../traces/made-starlink.up")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_scenario_is_valid_and_says_what_it_shows() {
+        for (name, text) in SHIPPED {
+            let scenario = Scenario::load(name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(scenario.name, *name);
+            assert!(text.starts_with("# "), "{name} does not say what it shows");
+            for uplink in &scenario.uplinks {
+                scenario.trace(uplink).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let base = "name = \"x\"\nduration = \"1s\"\n[[uplink]]\nname = \"a\"\n";
+        for (more, line, culprit) in [
+            ("rat = \"1mbit\"\n", "line 5", "rat"),
+            ("rate = \"1\"\n", "line 5", "no unit"),
+            ("loss = \"200%\"\n", "line 5", "200%"),
+            ("[[event]]\nat = \"1s\"\nuplink = \"a\"\ndo = \"explode\"\n", "line 8", "explode"),
+            ("[[event]]\nat = \"1s\"\nuplink = \"b\"\ndo = \"restore\"\n", "", "no uplink"),
+            ("trace = \"t\"\nrate = \"1mbit\"\n", "", "one is enough"),
+            ("[[uplink]]\nname = \"a\"\n", "", "two uplinks"),
+        ] {
+            let error = Scenario::parse("s.toml", &format!("{base}{more}"), Path::new("")).expect_err(more).to_string();
+            assert!(error.contains(line) && error.contains(culprit) && error.starts_with("s.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn traces_are_checked() {
+        assert_eq!(parse_trace("1\n1\n5\n"), Ok(vec![1, 1, 5]));
+        for wrong in ["", "0\n", "x\n", "5\n4\n"] {
+            assert!(parse_trace(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Receives numbered datagrams and keeps a record of each.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::analysis::{Arrival, Summary};
+use super::source::until_stdin_ends;
+use super::{HEADER_LENGTH, read_header};
+use crate::clock::monotonic_nanoseconds;
+
+const LOOK: Duration = Duration::from_millis(50);
+const LIVE_EVERY: u64 = 1_000_000_000;
+/// Enough records for minutes, so that none waits for memory.
+const RECORDS: usize = 1 << 20;
+
+/// A line of what a sink tells.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Line {
+    /// It can receive.
+    Ready,
+    /// What the last second brought.
+    Live(Summary),
+    /// All that it has received; the last line.
+    Arrivals(Vec<Arrival>),
+}
+
+/// Receives until standard input ends, and tells of it on standard output, a line of JSON each. What follows the
+/// header of each datagram is written to `payload`, in order of arrival.
+///
+/// # Errors
+/// What the kernel says.
+pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
+    let socket = UdpSocket::bind(listen)?;
+    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20) {
+        eprintln!("sink: small receive buffer: {error}");
+    }
+    socket.set_read_timeout(Some(LOOK))?;
+    let mut payload = payload.map(File::create).transpose()?.map(BufWriter::new);
+    let stop = until_stdin_ends();
+    tell(&Line::Ready)?;
+    let mut arrivals: Vec<Arrival> = Vec::with_capacity(RECORDS);
+    let (mut told, mut tell_at) = (0, monotonic_nanoseconds() + LIVE_EVERY);
+    let mut datagram = [0; 4096];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(length) = socket.recv(&mut datagram) {
+            let received = monotonic_nanoseconds();
+            if let Some((number, sent)) = read_header(&datagram[..length]) {
+                arrivals.push(Arrival { number, sent, received });
+                if let Some(payload) = &mut payload {
+                    payload.write_all(&datagram[HEADER_LENGTH..length])?;
+                }
+            }
+        }
+        let now = monotonic_nanoseconds();
+        if now >= tell_at {
+            tell(&Line::Live(Summary::of_section(&arrivals[told..])))?;
+            (told, tell_at) = (arrivals.len(), now + LIVE_EVERY);
+        }
+    }
+    if let Some(payload) = &mut payload {
+        payload.flush()?;
+    }
+    tell(&Line::Arrivals(arrivals))
+}
+
+fn tell(line: &Line) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, line)?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()
+}
