@@ -71,7 +71,8 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     let mtu = mtu::for_gateway(config);
-    let socket = GatewaySocket::open(config.listen).map_err(|error| explain_listen(config.listen, &error))?;
+    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen))
+        .map_err(|error| explain_listen(config.listen, &error))?;
     let links = Links::for_gateway(socket, mtu::bound(config.tunnel.mtu, mtu));
     run(&config.tunnel, Role::Gateway, mtu, vec![], links)
 }

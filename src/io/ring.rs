@@ -13,6 +13,8 @@ use super::token::Token;
 const SUBMISSION_ENTRIES: u32 = 1024;
 /// Completion entries: all that can be in flight at once, so that the kernel never has to keep completions aside.
 const COMPLETION_ENTRIES: u32 = 8192;
+/// How long after the last completion of a cancelled operation no more are expected.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(2);
 /// Places in the table of registered files.
 pub const FILES_MAX: u32 = 32;
 
@@ -197,10 +199,14 @@ impl Ring {
         unsafe { self.push(&entry) }
     }
 
-    /// Stops every operation, so that the kernel lets go of all memory and files it was given.
+    /// Stops every operation, and waits until the kernel has let go of all memory and files it was given.
     pub fn cancel_all(&mut self) {
         // Whatever it says (ENOENT: nothing was left to cancel), the ring is about to go.
         let _ = self.inner.submitter().register_sync_cancel(None, CancelBuilder::any());
+        // A cancelled operation holds on to its file until its completion has been worked off.
+        while matches!(self.submit_and_wait(CANCEL_PATIENCE), Ok(Woken::ByCompletion)) {
+            while self.reap().is_some() {}
+        }
     }
 }
 

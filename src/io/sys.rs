@@ -2,8 +2,29 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use crate::proto::time::Instant;
+
+/// How often, and how long apart, what a dying process may still hold is tried again: the kernel releases files that
+/// were registered with an io_uring a little after their process has ended.
+const ATTEMPTS: u32 = 100;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Tries again for two seconds while the error is `errno`.
+///
+/// # Errors
+/// The last error.
+pub fn retry_while<T>(errno: i32, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..ATTEMPTS {
+        match attempt() {
+            Err(error) if error.raw_os_error() == Some(errno) => thread::sleep(ATTEMPT_PAUSE),
+            other => return other,
+        }
+    }
+    attempt()
+}
 
 /// CLOCK_MONOTONIC, which never goes back.
 #[must_use]

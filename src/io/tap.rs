@@ -6,18 +6,11 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::thread;
-use std::time::Duration;
 
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use super::sys;
+use super::sys::{self, retry_while};
 use crate::config::{Cidr, InterfaceName};
-
-/// How often, and how long apart, a TAP that is in use is tried again: the kernel releases a TAP that was registered
-/// with an io_uring a little after its process has ended.
-const ATTEMPTS: u32 = 100;
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why there is no TAP, with what to do about it.
 #[derive(Debug)]
@@ -43,16 +36,9 @@ impl Tap {
     /// # Errors
     /// Why not, and what to do.
     pub fn open(name: &InterfaceName) -> Result<Self, TapError> {
-        let mut attempt = 1;
-        loop {
-            match create(name) {
-                Ok(device) => return Ok(Self { device, name: name.clone() }),
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && attempt < ATTEMPTS => {
-                    attempt += 1;
-                    thread::sleep(ATTEMPT_PAUSE);
-                }
-                Err(error) => return Err(explain(name, &error)),
-            }
+        match retry_while(libc::EBUSY, || create(name)) {
+            Ok(device) => Ok(Self { device, name: name.clone() }),
+            Err(error) => Err(explain(name, &error)),
         }
     }
 

@@ -149,11 +149,11 @@ pub fn command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Comm
 
 fn join(one: (&str, &str), other: (&str, &str), mtu: u16) -> Result<(), String> {
     ip(&format!(
-        "link add {} netns {} mtu {mtu} type veth peer name {} netns {} mtu {mtu}",
+        "link add name {} netns {} mtu {mtu} type veth peer name {} netns {} mtu {mtu}",
         one.1, one.0, other.1, other.0
     ))?;
     for (namespace, device) in [one, other] {
-        ip(&format!("-n {namespace} link set {device} up"))?;
+        ip(&format!("-n {namespace} link set dev {device} up"))?;
     }
     Ok(())
 }

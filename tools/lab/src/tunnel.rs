@@ -69,6 +69,7 @@ impl Tunnel {
         let box_end = start_box(scenario, options)?;
         let mut tunnel = Self { gateway, box_end };
         tunnel.await_uplinks(scenario.uplinks.len())?;
+        resolve_neighbours()?;
         Ok(tunnel)
     }
 
@@ -104,6 +105,18 @@ impl Tunnel {
     #[must_use]
     pub fn resident_kib(&self) -> PerEnd<u64> {
         PerEnd { box_end: self.box_end.resident_kib(), gateway: self.gateway.resident_kib() }
+    }
+}
+
+/// Has the two ends of the tunnel's network find each other's hardware addresses, so that the first datagrams of the
+/// traffic do not wait for that.
+fn resolve_neighbours() -> Result<(), String> {
+    let ping = ["-q", "-c", "3", "-i", "0.2", "-w", "5", &TUNNEL_GATEWAY.to_string()].map(str::to_owned);
+    let output = command_in(BOX, "ping").args(ping).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(_) => Err(format!("the tunnel is up, but {TUNNEL_GATEWAY} does not answer a ping through it")),
+        Err(error) => Err(format!("cannot run ping ({error}): install iputils-ping")),
     }
 }
 
