@@ -157,6 +157,9 @@ impl<T: Payload> Tunnel<T> {
     fn on_probe(&mut self, now: Instant, uplink: UplinkId, probe: &Probe) {
         let of_uplink = &mut self.uplinks[uplink.index()];
         of_uplink.on_probe(now, probe.echo, probe.next_in);
+        if self.role == Role::Gateway {
+            self.probe_clock.join(now);
+        }
         if self.role == Role::Gateway && (of_uplink.name, of_uplink.weight) != (probe.name, probe.weight) {
             of_uplink.name = probe.name;
             of_uplink.weight = probe.weight;

@@ -76,23 +76,27 @@ impl DemoReport {
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "\n{:<42} {:>7} {:>6} {:>9} {:>6} {:>12} {:>9} {:>9}\n",
-            "", "sent", "lost", "disorder", "twice", "pictures", "errors", "p99 ms"
+            "\n{:<40} {:>6} {:>5} {:>9} {:>6} {:>9} {:>7} {:>11} {:>7}\n",
+            "", "sent", "lost", "disorder", "twice", "pictures", "errors", "from order", "p99 ms"
         );
         for DemoRun { title, report } in &self.runs {
             let (summary, video) = (&report.summary, report.video.as_ref());
             let pictures = video.map_or(String::new(), |v| format!("{}/{}", v.frames_decoded, v.frames_expected));
             text.push_str(&format!(
-                "{title:<42} {:>7} {:>6} {:>9} {:>6} {pictures:>12} {:>9} {:>9.1}\n",
+                "{title:<40} {:>6} {:>5} {:>9} {:>6} {pictures:>9} {:>7} {:>11} {:>7.1}\n",
                 summary.offered,
                 summary.lost,
                 summary.reordered,
                 summary.duplicated,
                 video.map_or(0, |video| video.decode_errors),
+                video.map_or(0, |video| video.decode_errors_order),
                 summary.latency_ms.p99,
             ));
         }
-        text.push_str("\nsent, lost, disorder, twice: datagrams; errors: complaints of the H.264 decoder.\n");
+        text.push_str("\nsent, lost, disorder, twice: datagrams; errors: complaints of the H.264 decoder;\n");
+        text.push_str(
+            "from order: those that are gone when the same datagrams are put in order before they are decoded.\n",
+        );
         text.push_str(
             "What balance-rr loses is what was under way on the failing link until the failure was noticed.\n",
         );

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::emulator::EmulatorReport;
 use crate::namespaces;
+use crate::orders;
 use crate::scenario::{Action, Scenario};
 
 /// Held locked by the process that has the lab up, with its number inside.
@@ -45,7 +46,7 @@ impl Lab {
         let mut lab = Self { scenario: scenario.clone(), emulators: vec![], _lock: lock };
         namespaces::create(scenario)?;
         for (index, uplink) in scenario.uplinks.iter().enumerate() {
-            lab.emulators.push(start_emulator(name, index, &uplink.name)?);
+            lab.emulators.push(start_emulator(name, index, scenario)?);
             namespaces::route_through_emulator(&uplink.name)?;
         }
         Ok(lab)
@@ -104,10 +105,11 @@ impl Emulator {
     }
 }
 
-fn start_emulator(scenario: &str, index: usize, uplink: &str) -> Result<Emulator, String> {
+fn start_emulator(name: &str, index: usize, scenario: &Scenario) -> Result<Emulator, String> {
     let program = own_program()?;
+    let uplink = &scenario.uplinks[index].name;
     let mut child = namespaces::command_in(&namespaces::provider(uplink), program)
-        .args(["emulate", scenario, &index.to_string()])
+        .args(["emulate", name, &index.to_string(), &scenario.seed.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -204,6 +206,7 @@ fn end_holder() -> Result<(), String> {
 
 /// Ends every process in the lab's namespaces, and removes them.
 fn clear() -> Result<(), String> {
+    orders::remove_socket();
     for namespace in namespaces::existing()? {
         for pid in pids_in(&namespace) {
             let _ = kill_process(pid, Signal::KILL);

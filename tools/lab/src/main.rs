@@ -7,6 +7,7 @@ mod emulator;
 mod lab;
 mod live;
 mod namespaces;
+mod orders;
 mod plot;
 mod random;
 mod report;
@@ -28,6 +29,7 @@ use braid::units::{parse_duration, parse_rate};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::lab::Lab;
+use crate::orders::Orders;
 use crate::plot::Panel;
 use crate::run::{Direction, RunOptions};
 use crate::scenario::Scenario;
@@ -51,6 +53,14 @@ enum Command {
     Up {
         /// A file, or the name of a shipped scenario
         scenario: String,
+    },
+    /// Have something happen to a link of the lab that is up
+    Event {
+        /// Which link
+        uplink: String,
+        /// What, such as: blackhole, restore, carrier-down, delay 80ms
+        #[arg(required = true, num_args = 1..)]
+        action: Vec<String>,
     },
     /// Run a scenario: links, tunnel, traffic, faults, report
     Run(RunArguments),
@@ -81,6 +91,8 @@ enum Command {
         scenario: String,
         /// Which of its uplinks
         index: usize,
+        /// What random numbers begin with
+        seed: u64,
     },
 }
 
@@ -199,6 +211,7 @@ impl From<String> for Failure {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up { scenario } => up(&scenario),
+        Command::Event { uplink, action } => happen(&uplink, &action.join(" ")),
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Down => Ok(lab::take_down()?),
         Command::Demo(arguments) => run_demo(&arguments),
@@ -207,7 +220,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sink { listen, payload } => {
             Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
         }
-        Command::Emulate { scenario, index } => Ok(emulator::run(&load(&scenario)?, index)?),
+        Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
     }
 }
 
@@ -218,16 +231,23 @@ fn load(name: &str) -> Result<Scenario, Failure> {
 fn up(name: &str) -> Result<(), Failure> {
     let scenario = load(name)?;
     let stop = Stop::on_signals()?;
-    let lab = Lab::up(&scenario, name)?;
+    let mut lab = Lab::up(&scenario, name)?;
+    let orders = Orders::listen()?;
     println!("up: namespaces {}, {}, and one per uplink: try", namespaces::BOX, namespaces::GATEWAY_NAMESPACE);
     println!("  ip netns exec {} ping {}", namespaces::BOX, addresses::GATEWAY[0]);
     while !stop.is_wanted() {
-        thread::sleep(Duration::from_millis(50));
+        orders.obey(&mut lab);
+        thread::sleep(Duration::from_millis(20));
     }
     for (uplink, report) in scenario.uplinks.iter().zip(lab.down()) {
         println!("{}: {}", uplink.name, serde_json::to_string(&report).unwrap_or_default());
     }
     Ok(())
+}
+
+fn happen(uplink: &str, action: &str) -> Result<(), Failure> {
+    scenario::parse_action(action).map_err(Failure::Usage)?;
+    Ok(orders::give(uplink, action)?)
 }
 
 fn run_scenario(arguments: &RunArguments) -> Result<(), Failure> {

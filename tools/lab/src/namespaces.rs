@@ -1,6 +1,7 @@
 //! The lab's network: namespaces and what joins them, made and removed with ip(8).
 
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use crate::addresses::{Addresses, GATEWAY};
@@ -139,11 +140,13 @@ pub fn existing() -> Result<Vec<String>, String> {
     Ok(names.filter(is_ours).map(str::to_owned).collect())
 }
 
-/// A command that will run in a namespace.
+/// A command that will run in a namespace, and that ends when this process does, however that ends (setpriv(1) sets
+/// PR_SET_PDEATHSIG, which lasts through the exec of ip(8) and of the program). It has a process group of its own:
+/// Ctrl-C is for the lab, which then ends the rest in order.
 #[must_use]
 pub fn command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).arg(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "ip", "netns", "exec", namespace]).arg(program).process_group(0);
     command
 }
 

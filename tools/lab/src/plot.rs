@@ -80,7 +80,6 @@ fn draw_panel<B: DrawingBackend>(
         .x_label_area_size(35)
         .y_label_area_size(55)
         .build_cartesian_2d(0.0..end, 0.0..highest)?;
-    draw_faults(&mut chart, outcome, end, highest)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
@@ -89,12 +88,13 @@ fn draw_panel<B: DrawingBackend>(
         .y_desc("one-way delay, ms")
         .label_style(("sans-serif", 13))
         .draw()?;
+    draw_faults(&mut chart, outcome, end, highest)?;
     let dots = dots(outcome, highest);
     chart.draw_series(
         dots.into_iter().map(|(at, delay, colour)| Circle::new((seconds(at), delay), 1, colour.filled())),
     )?;
-    let lost = lost_at(outcome).into_iter().map(|at| Rectangle::new([(at, 0.0), (at, highest * 0.05)], LOST.filled()));
-    chart.draw_series(lost)?;
+    let lost = lost_at(outcome).into_iter();
+    chart.draw_series(lost.map(|at| PathElement::new([(at, 0.0), (at, highest * 0.06)], LOST)))?;
     Ok(())
 }
 
@@ -111,7 +111,7 @@ fn draw_faults<B: DrawingBackend>(
     let faults = &outcome.report.faults;
     for (index, fault) in faults.iter().enumerate().filter(|(_, fault)| !fault.mends) {
         let mended = faults[index..].iter().find(|later| later.mends).map_or(end, |later| later.at_s);
-        let band = Rectangle::new([(fault.at_s, 0.0), (mended, highest)], FAULT.mix(0.15).filled());
+        let band = Rectangle::new([(fault.at_s, 0.0), (mended, highest)], FAULT.mix(0.18).filled());
         chart.draw_series([band])?;
         let label = Text::new(fault.what.clone(), (fault.at_s + end * 0.005, highest * 0.97), ("sans-serif", 13));
         chart.draw_series([label])?;

@@ -1,6 +1,6 @@
 //! What a run has shown: for people, and for machines.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -14,21 +14,33 @@ use crate::video::VideoReport;
 /// Something that happened to a link.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fault {
-    /// When, in seconds after traffic began.
+    /// When, in seconds after the first datagram was sent.
     pub at_s: f64,
-    /// What, and to which.
+    /// To which uplink.
+    pub uplink: String,
+    /// What, in words.
     pub what: String,
     /// Whether it made things better again.
     pub mends: bool,
 }
 
 impl Fault {
-    /// `event`, which happened at `at`.
+    /// What `happened`, if traffic `began` then, both in nanoseconds since boot.
     #[must_use]
-    pub fn new(event: &Event, at: Duration) -> Self {
-        let mends = matches!(event.action, Action::Restore | Action::CarrierUp);
-        Self { at_s: at.as_secs_f64(), what: describe(event), mends }
+    pub fn new(happened: &Happened, began: u64) -> Self {
+        let mends = matches!(happened.event.action, Action::Restore | Action::CarrierUp);
+        let at_s = happened.at.saturating_sub(began) as f64 / 1e9;
+        Self { at_s, what: describe(&happened.event), uplink: happened.event.uplink.clone(), mends }
     }
+}
+
+/// An event, and when it happened, in nanoseconds since boot.
+#[derive(Clone, Debug)]
+pub struct Happened {
+    /// The event.
+    pub event: Event,
+    /// When.
+    pub at: u64,
 }
 
 /// An event in words.
@@ -65,6 +77,8 @@ pub struct UplinkReport {
 pub struct Report {
     /// Which scenario.
     pub scenario: String,
+    /// Which way traffic went: up from the box, or down to it.
+    pub direction: &'static str,
     /// Which mode.
     pub mode: String,
     /// Which window.
@@ -95,6 +109,7 @@ impl Report {
     pub fn new(scenario: &Scenario, summary: Summary, faults: Vec<Fault>) -> Self {
         Self {
             scenario: scenario.name.clone(),
+            direction: "up",
             mode: "none".to_owned(),
             window: "none".to_owned(),
             seed: scenario.seed,
@@ -116,12 +131,13 @@ impl Report {
     }
 
     /// Works out how much was delivered per second.
-    pub fn set_goodput(&mut self, scenario: &Scenario, arrivals: &[Arrival]) {
+    pub fn set_goodput(&mut self, arrivals: &[Arrival]) {
         let seconds = match (arrivals.first(), arrivals.last()) {
             (Some(first), Some(last)) => last.received.saturating_sub(first.received) as f64 / 1e9,
             _ => return,
         };
-        let bits = (self.summary.delivered as usize * scenario.traffic.size * 8) as f64;
+        let once: HashMap<u64, u16> = arrivals.iter().map(|arrival| (arrival.number, arrival.length)).collect();
+        let bits = once.values().map(|length| f64::from(*length) * 8.0).sum::<f64>();
         self.goodput_mbps = if seconds > 0.0 { (bits / seconds / 1e4).round() / 100.0 } else { 0.0 };
     }
 
@@ -129,8 +145,10 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> String {
         let Self { summary: s, cpu_core_seconds: cpu, resident_kib: memory, .. } = self;
-        let mut text =
-            format!("scenario {}, mode {}, window {}, seed {}\n", self.scenario, self.mode, self.window, self.seed);
+        let mut text = format!(
+            "scenario {}, {}, mode {}, window {}, seed {}\n",
+            self.scenario, self.direction, self.mode, self.window, self.seed
+        );
         let mut line = |what: &str, value: String| text.push_str(&format!("  {what:<22} {value}\n"));
         if s.offered > 0 {
             line("offered", s.offered.to_string());
@@ -151,7 +169,13 @@ impl Report {
         line("goodput", format!("{:.2} Mbit/s", self.goodput_mbps));
         if let Some(video) = &self.video {
             line("pictures", format!("{} of {}", video.frames_decoded, video.frames_expected));
-            line("decode errors", video.decode_errors.to_string());
+            line(
+                "decode errors",
+                format!(
+                    "{}: {} for what was lost, {} for order and duplicates",
+                    video.decode_errors, video.decode_errors_loss, video.decode_errors_order
+                ),
+            );
         }
         line("CPU box, gateway", format!("{:.3} s, {:.3} s", cpu.box_end, cpu.gateway));
         line("memory box, gateway", format!("{} KiB, {} KiB", memory.box_end, memory.gateway));
@@ -168,6 +192,10 @@ impl Report {
                     down.bytes as f64 / 1e6
                 ),
             );
+        }
+        let late = self.uplinks.iter().map(|uplink| uplink.up.late + uplink.down.late).sum::<u64>();
+        if late * 1000 > self.uplinks.iter().map(|uplink| uplink.up.packets + uplink.down.packets).sum() {
+            line("careful", format!("the links let {late} packets out over 1 ms late: this machine is busy"));
         }
         for fault in &self.faults {
             line(&format!("at {:.1} s", fault.at_s), fault.what.clone());

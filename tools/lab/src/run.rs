@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::addresses::{GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
+use crate::clock::monotonic_nanoseconds;
 use crate::lab::{Lab, own_program};
 use crate::namespaces::{BOX, GATEWAY_NAMESPACE, command_in};
-use crate::report::{Fault, Report};
+use crate::report::{Fault, Happened, Report};
 use crate::scenario::{Scenario, TrafficKind};
 use crate::stop::Stop;
 use crate::tcp;
@@ -19,7 +20,7 @@ use crate::traffic::analysis::{Arrival, Summary};
 use crate::traffic::sink::Line;
 use crate::traffic::source::SourceReport;
 use crate::tunnel::{PerEnd, Tunnel, TunnelOptions};
-use crate::video::{self, Player};
+use crate::video::{self, Player, Video};
 
 /// The port that traffic goes to.
 const PORT: u16 = 5001;
@@ -33,6 +34,15 @@ pub enum Direction {
     Up,
     /// From the gateway to the box.
     Down,
+}
+
+impl Direction {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// What a run is told beside its scenario.
@@ -70,7 +80,7 @@ pub fn run(scenario: &Scenario, name: &str, options: &RunOptions, stop: &Stop) -
         None => None,
     };
     let result = match scenario.traffic.kind {
-        TrafficKind::Tcp => tcp::run(&mut lab, options, stop),
+        TrafficKind::Tcp => tcp::run(&mut lab, &mut tunnel, options, stop),
         TrafficKind::Cbr | TrafficKind::Video => flow(&mut lab, &mut tunnel, options, stop),
     };
     let resident = tunnel.as_ref().map(Tunnel::resident_kib).unwrap_or_default();
@@ -79,6 +89,7 @@ pub fn run(scenario: &Scenario, name: &str, options: &RunOptions, stop: &Stop) -
     let mut outcome = result?;
     outcome.report.set_uplinks(scenario, &emulators);
     outcome.report.resident_kib = resident;
+    outcome.report.direction = options.direction.name();
     if let Some(options) = &options.tunnel {
         outcome.report.mode = options.mode.clone().unwrap_or("default".to_owned());
         outcome.report.window = options.window.clone().unwrap_or("default".to_owned());
@@ -92,13 +103,13 @@ fn flow(lab: &mut Lab, tunnel: &mut Option<Tunnel>, options: &RunOptions, stop: 
     let is_video = scenario.traffic.kind == TrafficKind::Video;
     let (from, to, address) = ends(options);
     let file = options.output.join("received.ts");
+    let video = if is_video { Some(Video::encode(&options.output, &scenario)?) } else { None };
     let mut sink = Sink::start(to, SocketAddr::new(address, PORT), is_video.then_some(&file))?;
     let mut source = Source::start(from, SocketAddr::new(address, PORT), &scenario)?;
-    let mut player = if is_video { Some(Player::start(from, &options.output, &scenario)?) } else { None };
-    let cpu_before = tunnel.as_ref().map(Tunnel::cpu_seconds).unwrap_or_default();
-    let begun = Instant::now();
-    let faults = watch(lab, tunnel, &mut sink, options, stop, begun)?;
-    let cpu = difference(tunnel.as_ref().map(Tunnel::cpu_seconds).unwrap_or_default(), cpu_before);
+    let mut player = video.as_ref().map(|video| Player::start(from, video, &scenario)).transpose()?;
+    let cpu_before = cpu_seconds(tunnel);
+    let happened = watch(lab, tunnel, Some(&mut sink), options, stop)?;
+    let cpu = cpu_seconds(tunnel) - cpu_before;
     if let Some(player) = &mut player {
         player.stop();
     }
@@ -106,12 +117,11 @@ fn flow(lab: &mut Lab, tunnel: &mut Option<Tunnel>, options: &RunOptions, stop: 
     thread::sleep(DRAIN);
     let arrivals = sink.finish()?;
     let summary = Summary::of(&arrivals, sent.offered);
+    let faults = happened.iter().map(|happened| Fault::new(happened, sent.began)).collect();
     let mut report = Report::new(&scenario, summary, faults);
     report.cpu_core_seconds = cpu;
-    report.set_goodput(&scenario, &arrivals);
-    if let Some(player) = player {
-        report.video = Some(video::judge(&file, &player)?);
-    }
+    report.set_goodput(&arrivals);
+    report.video = video.map(|video| video.judge(&file, &arrivals)).transpose()?;
     Ok(Outcome { report, arrivals, began: sent.began })
 }
 
@@ -125,18 +135,26 @@ pub fn ends(options: &RunOptions) -> (&'static str, &'static str, IpAddr) {
     }
 }
 
+/// CPU time that both ends have used so far.
+pub fn cpu_seconds(tunnel: &Option<Tunnel>) -> PerEnd<f64> {
+    tunnel.as_ref().map(Tunnel::cpu_seconds).unwrap_or_default()
+}
+
 /// Waits for the scenario's end, and has its events happen on the way.
+///
+/// # Errors
+/// What went wrong: an end of the tunnel that has died, a link that does not obey, a signal.
 pub fn watch(
     lab: &mut Lab,
     tunnel: &mut Option<Tunnel>,
-    sink: &mut Sink,
+    mut sink: Option<&mut Sink>,
     options: &RunOptions,
     stop: &Stop,
-    begun: Instant,
-) -> Result<Vec<Fault>, String> {
+) -> Result<Vec<Happened>, String> {
+    let begun = Instant::now();
     let scenario = lab.scenario().clone();
     let mut events = scenario.events.iter().peekable();
-    let mut faults = vec![];
+    let mut happened = vec![];
     let mut live = options.live.then(|| crate::live::LiveTable::new(&scenario));
     while begun.elapsed() < scenario.duration {
         stop.check()?;
@@ -145,13 +163,13 @@ pub fn watch(
         }
         if let Some(event) = events.next_if(|event| begun.elapsed() >= event.at) {
             lab.apply(&event.uplink, event.action)?;
-            faults.push(Fault::new(event, begun.elapsed()));
+            happened.push(Happened { event: event.clone(), at: monotonic_nanoseconds() });
             if let Some(live) = &mut live {
                 live.note(event);
             }
             continue;
         }
-        while let Some(summary) = sink.live() {
+        while let Some(summary) = sink.as_mut().and_then(|sink| sink.live()) {
             if let Some(live) = &mut live {
                 live.row(begun.elapsed(), &summary);
             }
@@ -159,11 +177,7 @@ pub fn watch(
         let next = events.peek().map_or(scenario.duration, |event| event.at).min(scenario.duration);
         thread::sleep(next.saturating_sub(begun.elapsed()).min(Duration::from_millis(20)));
     }
-    Ok(faults)
-}
-
-fn difference(after: PerEnd<f64>, before: PerEnd<f64>) -> PerEnd<f64> {
-    PerEnd { box_end: after.box_end - before.box_end, gateway: after.gateway - before.gateway }
+    Ok(happened)
 }
 
 /// A source in its own process and namespace.

@@ -1,14 +1,21 @@
 //! Scenarios: which links there are, what happens to them, and what is sent over them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use braid::units::{parse_duration, parse_rate};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
 
 /// The longest uplink name: it names an interface and, after a prefix, a namespace.
 const UPLINK_NAME_MAX: usize = 15;
+/// Interfaces that the box has beside its uplinks.
+const NAMES_TAKEN: [&str; 2] = ["lo", "braid0"];
+/// The most uplinks that a box can have.
+const UPLINKS_MAX: usize = 16;
 /// One packet may wait this long in a link's queue, unless the scenario says otherwise.
 const QUEUE_COMMON: Queue = Queue::Time(Duration::from_millis(200));
 
@@ -204,6 +211,48 @@ impl fmt::Display for ScenarioError {
     }
 }
 
+/// What is wrong with a value, and where it is: the table, its number among those of that name, and the key.
+struct Complaint {
+    table: &'static str,
+    index: usize,
+    key: &'static str,
+    message: String,
+}
+
+/// Where the values of a scenario's tables are in its text.
+#[derive(Deserialize)]
+struct Places {
+    #[serde(default)]
+    uplink: Vec<BTreeMap<String, Spanned<IgnoredAny>>>,
+    #[serde(default)]
+    event: Vec<BTreeMap<String, Spanned<IgnoredAny>>>,
+    #[serde(default)]
+    traffic: BTreeMap<String, Spanned<IgnoredAny>>,
+}
+
+impl Complaint {
+    /// The complaint in one line, with the number of the line in `text` that it is about, if there is one.
+    fn locate(&self, text: &str) -> String {
+        let Self { table, index, key, message } = self;
+        let place = toml::from_str::<Places>(text).ok().and_then(|places| {
+            let keys = match *table {
+                "uplink" => places.uplink.into_iter().nth(*index)?,
+                "event" => places.event.into_iter().nth(*index)?,
+                _ => places.traffic,
+            };
+            keys.get(*key).map(Spanned::span)
+        });
+        match place {
+            Some(span) => format!("line {}: {key}: {message}", line_at(text, span.start)),
+            None => message.clone(),
+        }
+    }
+}
+
+fn line_at(text: &str, position: usize) -> usize {
+    1 + text[..position].matches('\n').count()
+}
+
 impl Scenario {
     /// The scenario of that name or in that file.
     ///
@@ -223,31 +272,38 @@ impl Scenario {
 
     fn parse(origin: &str, text: &str, folder: &Path) -> Result<Self, ScenarioError> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            let line = error.span().map_or(1, |span| line_at(text, span.start));
             let message = error.message().replace('\n', " ");
             ScenarioError(format!("{origin}: line {line}: {message}"))
         })?;
         scenario.folder = folder.to_owned();
-        scenario.check().map_err(|message| ScenarioError(format!("{origin}: {message}")))?;
+        let complain = |message| ScenarioError(format!("{origin}: {message}"));
+        scenario.check().map_err(|complaint| complain(complaint.locate(text)))?;
         Ok(scenario)
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.uplinks.is_empty() || self.uplinks.len() > 16 {
-            return Err(format!("{} uplinks: there must be 1 to 16", self.uplinks.len()));
+    fn check(&self) -> Result<(), Complaint> {
+        let complaint = |table, index, key, message| Complaint { table, index, key, message };
+        if self.uplinks.is_empty() || self.uplinks.len() > UPLINKS_MAX {
+            let message = format!("{} uplinks: there must be 1 to {UPLINKS_MAX}", self.uplinks.len());
+            return Err(complaint("uplink", UPLINKS_MAX, "name", message));
         }
         for (index, uplink) in self.uplinks.iter().enumerate() {
-            uplink.check()?;
+            uplink.check().map_err(|(key, message)| complaint("uplink", index, key, message))?;
+            self.trace(uplink).map_err(|error| complaint("uplink", index, "trace", error.0))?;
             if self.uplinks[..index].iter().any(|other| other.name == uplink.name) {
-                return Err(format!("two uplinks are called '{}'", uplink.name));
+                return Err(complaint("uplink", index, "name", format!("two uplinks are called '{}'", uplink.name)));
             }
         }
-        let unknown = self.events.iter().find(|event| !self.uplinks.iter().any(|uplink| uplink.name == event.uplink));
-        if let Some(event) = unknown {
-            return Err(format!("an event is for '{}', which is no uplink", event.uplink));
+        let is_known = |name: &str| self.uplinks.iter().any(|uplink| uplink.name == name);
+        if let Some((index, event)) = self.events.iter().enumerate().find(|(_, event)| !is_known(&event.uplink)) {
+            return Err(complaint("event", index, "uplink", format!("there is no uplink '{}'", event.uplink)));
         }
-        let size_ok = (64..=1400).contains(&self.traffic.size);
-        if size_ok { Ok(()) } else { Err(format!("traffic size {} is not from 64 to 1400", self.traffic.size)) }
+        if !(64..=1400).contains(&self.traffic.size) {
+            let message = format!("{} bytes are not from 64 to 1400", self.traffic.size);
+            return Err(complaint("traffic", 0, "size", message));
+        }
+        Ok(())
     }
 
     /// Every packet opportunity of an uplink's trace, in milliseconds; `None` if it has no trace.
@@ -266,17 +322,22 @@ impl Scenario {
 }
 
 impl Uplink {
-    fn check(&self) -> Result<(), String> {
+    /// The key that is wrong, and how.
+    fn check(&self) -> Result<(), (&'static str, String)> {
         let name = &self.name;
         let characters_ok = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if !characters_ok || !(1..=UPLINK_NAME_MAX).contains(&name.len()) {
-            return Err(format!("'{name}' cannot name an uplink: 1 to {UPLINK_NAME_MAX} letters, digits and '-'"));
+        if !characters_ok || name.starts_with('-') || !(1..=UPLINK_NAME_MAX).contains(&name.len()) {
+            let wanted = format!("1 to {UPLINK_NAME_MAX} letters, digits and '-'");
+            return Err(("name", format!("'{name}' cannot name an uplink: {wanted}")));
+        }
+        if NAMES_TAKEN.contains(&name.as_str()) {
+            return Err(("name", format!("'{name}' is an interface that the box has anyway: choose another name")));
         }
         if self.rate.is_some() && self.trace.is_some() {
-            return Err(format!("uplink '{name}' has both a rate and a trace: one is enough"));
+            return Err(("trace", format!("uplink '{name}' has both a rate and a trace: one is enough")));
         }
         if !(576..=9000).contains(&self.mtu) {
-            return Err(format!("uplink '{name}': mtu {} is not from 576 to 9000", self.mtu));
+            return Err(("mtu", format!("{} bytes are not from 576 to 9000", self.mtu)));
         }
         Ok(())
     }
@@ -355,7 +416,7 @@ fn action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Action, D::Error
 
 fn loss<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "loss is a share such as \"1%\", or { p = 0.01, r = 0.3 }")]
     enum Spelling {
         Percent(String),
         Burst { p: f64, r: f64 },
@@ -370,7 +431,7 @@ fn loss<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::Error> {
 
 fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queue, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "queue is a time such as \"200ms\", or a number of packets")]
     enum Spelling {
         Packets(usize),
         Time(String),
@@ -433,9 +494,17 @@ mod tests {
             ("rate = \"1\"\n", "line 5", "no unit"),
             ("loss = \"200%\"\n", "line 5", "200%"),
             ("[[event]]\nat = \"1s\"\nuplink = \"a\"\ndo = \"explode\"\n", "line 8", "explode"),
-            ("[[event]]\nat = \"1s\"\nuplink = \"b\"\ndo = \"restore\"\n", "", "no uplink"),
-            ("trace = \"t\"\nrate = \"1mbit\"\n", "", "one is enough"),
-            ("[[uplink]]\nname = \"a\"\n", "", "two uplinks"),
+            ("[[event]]\nat = \"1s\"\nuplink = \"b\"\ndo = \"restore\"\n", "line 7: uplink", "no uplink 'b'"),
+            ("trace = \"t\"\nrate = \"1mbit\"\n", "line 5: trace", "one is enough"),
+            ("mtu = 100\ntrace = \"t\"\n", "line 5: mtu", "100"),
+            ("nat = true\ntrace = \"t\"\n", "line 6: trace", "cannot read"),
+            ("[[uplink]]\nname = \"a\"\n", "line 6: name", "two uplinks"),
+            ("[[uplink]]\nname = \"lo\"\n", "line 6: name", "another name"),
+            ("[[uplink]]\nname = \"-x\"\n", "line 6: name", "-x"),
+            ("queue = -1\n", "line 5", "\"200ms\""),
+            ("loss = 5\n", "line 5", "\"1%\""),
+            ("[traffic]\nkind = \"cbr\"\nsize = 9000\n", "line 7: size", "9000"),
+            ("[traffic]\nkind = \"cbd\"\n", "line 6", "cbd"),
         ] {
             let error = Scenario::parse("s.toml", &format!("{base}{more}"), Path::new("")).expect_err(more).to_string();
             assert!(error.contains(line) && error.contains(culprit) && error.starts_with("s.toml"), "{error}");

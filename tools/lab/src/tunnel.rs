@@ -47,6 +47,14 @@ pub struct PerEnd<T> {
     pub gateway: T,
 }
 
+impl std::ops::Sub for PerEnd<f64> {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { box_end: self.box_end - other.box_end, gateway: self.gateway - other.gateway }
+    }
+}
+
 /// A tunnel that runs; stopped when dropped.
 pub struct Tunnel {
     gateway: End,

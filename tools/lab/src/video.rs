@@ -1,5 +1,6 @@
 //! Real video: H.264 in MPEG-TS, encoded, sent and decoded by ffmpeg; numbered on its way by our relay.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,8 @@ use serde::Serialize;
 
 use crate::namespaces::command_in;
 use crate::scenario::Scenario;
+use crate::traffic::HEADER_LENGTH;
+use crate::traffic::analysis::Arrival;
 
 /// Where ffmpeg sends to and the relay listens, in the sender's namespace.
 pub const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5004);
@@ -23,44 +26,99 @@ pub struct VideoReport {
     pub frames_expected: u64,
     /// Pictures that the decoder made.
     pub frames_decoded: u64,
-    /// Complaints of the decoder and of the demultiplexer.
+    /// Complaints of the decoder and of the demultiplexer about what arrived, as it arrived.
     pub decode_errors: u64,
+    /// Their complaints about the same datagrams, each once and in order: what was lost is to blame for these.
+    pub decode_errors_loss: u64,
+    /// The rest: wrong order and duplicates are to blame for these.
+    pub decode_errors_order: u64,
 }
 
-/// ffmpeg, playing a file into the relay in real time.
-pub struct Player {
-    child: Child,
+/// The video that is sent.
+pub struct Video {
+    file: PathBuf,
     frames: u64,
 }
 
-impl Player {
-    /// Encodes the video, unless that was done before, and starts to play it in `namespace`.
+/// ffmpeg, playing a video into the relay in real time.
+pub struct Player(Child);
+
+impl Video {
+    /// Makes the video, unless that was done before.
     ///
     /// # Errors
     /// What went wrong.
-    pub fn start(namespace: &str, folder: &Path, scenario: &Scenario) -> Result<Self, String> {
+    pub fn encode(folder: &Path, scenario: &Scenario) -> Result<Self, String> {
         let file = encode(folder, scenario)?;
+        let (frames, errors) = decode(&file)?;
+        // Whatever the decoder says of the arrived video is blamed on the way, so there must be nothing to say before.
+        if errors > 0 {
+            return Err(format!("{} is broken: remove it, so that it is made again", file.display()));
+        }
+        Ok(Self { file, frames })
+    }
+
+    /// Has ffmpeg decode the datagrams in `received`: in the order of `arrivals`, in which they lie there, and then
+    /// as if only loss had befallen them.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn judge(&self, received: &Path, arrivals: &[Arrival]) -> Result<VideoReport, String> {
+        let (frames_decoded, decode_errors) = decode(received)?;
+        let describe = |error: std::io::Error| format!("cannot put {} in order: {error}", received.display());
+        let bytes = std::fs::read(received).map_err(describe)?;
+        let ordered = received.with_extension("ordered.ts");
+        std::fs::write(&ordered, in_order(&bytes, arrivals)).map_err(describe)?;
+        let (_, decode_errors_loss) = decode(&ordered)?;
+        Ok(VideoReport {
+            frames_expected: self.frames,
+            frames_decoded,
+            decode_errors,
+            decode_errors_loss,
+            decode_errors_order: decode_errors.saturating_sub(decode_errors_loss),
+        })
+    }
+}
+
+/// The payloads of `arrivals`, which lie in `bytes` as they came, each once and in the order of their numbers.
+fn in_order(bytes: &[u8], arrivals: &[Arrival]) -> Vec<u8> {
+    let mut at = 0;
+    let mut by_number = BTreeMap::new();
+    for arrival in arrivals {
+        let length = usize::from(arrival.length).saturating_sub(HEADER_LENGTH);
+        by_number.entry(arrival.number).or_insert(bytes.get(at..at + length).unwrap_or_default());
+        at += length;
+    }
+    by_number.into_values().flatten().copied().collect()
+}
+
+impl Player {
+    /// Starts to play a video in `namespace`.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn start(namespace: &str, video: &Video, scenario: &Scenario) -> Result<Self, String> {
         let to = format!("udp://{RELAY}?pkt_size={}", scenario.traffic.size / 188 * 188);
         let child = command_in(namespace, "ffmpeg")
             .args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-i"])
-            .arg(&file)
+            .arg(&video.file)
             .args(["-map", "0", "-c", "copy", "-f", "mpegts", &to])
             .stdin(Stdio::null())
             .spawn()
             .map_err(|error| missing(&error))?;
-        Ok(Self { child, frames: frames_in(&file)? })
+        Ok(Self(child))
     }
 
     /// Waits until all has been played.
     pub fn stop(&mut self) {
-        let _ = self.child.wait();
+        let _ = self.0.wait();
     }
 }
 
 impl Drop for Player {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -91,19 +149,7 @@ fn encode(folder: &Path, scenario: &Scenario) -> Result<PathBuf, String> {
     Ok(file)
 }
 
-/// Has ffmpeg decode what arrived, in the order in which it arrived.
-///
-/// # Errors
-/// What went wrong.
-pub fn judge(file: &Path, player: &Player) -> Result<VideoReport, String> {
-    let (frames_decoded, decode_errors) = decode(file)?;
-    Ok(VideoReport { frames_expected: player.frames, frames_decoded, decode_errors })
-}
-
-fn frames_in(file: &Path) -> Result<u64, String> {
-    decode(file).map(|(frames, _)| frames)
-}
-
+/// How many pictures a decoder makes of a file, and how often it complains.
 fn decode(file: &Path) -> Result<(u64, u64), String> {
     let output = Command::new("ffmpeg")
         // "repeat" has it write every complaint out instead of counting those that are alike.
@@ -121,4 +167,17 @@ fn decode(file: &Path) -> Result<(u64, u64), String> {
 
 fn missing(error: &std::io::Error) -> String {
     format!("cannot run ffmpeg ({error}): install it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_put_in_order_each_once() {
+        let arrival =
+            |number, payload: u16| Arrival { number, sent: 0, received: 0, length: payload + HEADER_LENGTH as u16 };
+        let arrivals = [arrival(0, 2), arrival(2, 1), arrival(1, 3), arrival(2, 1), arrival(4, 1)];
+        assert_eq!(in_order(b"aacbbbce", &arrivals), b"aabbbce");
+    }
 }

@@ -9,6 +9,9 @@ use crate::scenario::{Loss, Queue};
 /// Bytes that one opportunity of a trace carries (Mahimahi's unit).
 const OPPORTUNITY_BYTES: usize = 1500;
 
+/// A packet let out this long after it was due says that the machine was too busy for its delay to be trusted.
+const LATE: Nanoseconds = 1_000_000;
+
 /// Nanoseconds since an origin that the caller knows.
 pub type Nanoseconds = u64;
 
@@ -95,6 +98,19 @@ pub struct LinkCounters {
     pub overflowed: u64,
     /// Packets that a blackhole swallowed.
     pub swallowed: u64,
+    /// Packets that came out over 1 ms after they were due, since the machine was busy.
+    pub late: u64,
+    /// How long after it was due the latest packet came out, in microseconds.
+    pub late_us_max: u64,
+}
+
+impl LinkCounters {
+    fn count(&mut self, bytes: usize, lateness: Nanoseconds) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+        self.late += u64::from(lateness > LATE);
+        self.late_us_max = self.late_us_max.max(lateness / 1_000);
+    }
 }
 
 struct Flying {
@@ -221,8 +237,7 @@ impl Link {
             if self.blackhole {
                 self.counters.swallowed += 1;
             } else {
-                self.counters.packets += 1;
-                self.counters.bytes += flying.packet.len() as u64;
+                self.counters.count(flying.packet.len(), now - flying.arrives);
                 deliver(&mut flying.packet);
             }
             self.spare.push(flying.packet);
@@ -303,6 +318,15 @@ mod tests {
         assert_eq!(link.next_arrival(), Some(20 * MS));
         link.leave(50 * MS, |_| panic!("swallowed"));
         assert_eq!((link.counters.swallowed, link.counters.packets), (2, 0));
+    }
+
+    #[test]
+    fn what_comes_out_too_late_is_counted() {
+        let mut link = link(Shaper::Unlimited, 20, Loss::None, DEEP);
+        (0..2).for_each(|number| link.enter(number * 5 * MS, &[0; 100]));
+        link.leave(20 * MS + 300_000, |_| {});
+        link.leave(27 * MS, |_| {});
+        assert_eq!((link.counters.packets, link.counters.late, link.counters.late_us_max), (2, 1, 2_000));
     }
 
     #[test]

@@ -6,16 +6,19 @@ use std::net::IpAddr;
 
 use super::packet::{Endpoint, Packet};
 
-/// The first port given out, and how far the ports of one generation lie from those of the next.
+/// The first port given out; how many there are from one rebinding to the next, and how many such ranges.
 const PORT_FIRST: u16 = 20_000;
 const PORTS_PER_GENERATION: u16 = 1_000;
+const GENERATIONS: u16 = 40;
+const _: () = assert!(PORT_FIRST as u32 + GENERATIONS as u32 * PORTS_PER_GENERATION as u32 <= 65_536);
 
 /// Mappings between flows of the box and ports of the public address.
 pub struct Nat {
     public: [IpAddr; 2],
     outward: HashMap<Endpoint, u16>,
     inward: HashMap<u16, Endpoint>,
-    next_port: u16,
+    /// How many ports of this generation have been given out.
+    given: u16,
     generation: u16,
 }
 
@@ -23,15 +26,26 @@ impl Nat {
     /// No flow yet; `public` are the IPv4 and the IPv6 address.
     #[must_use]
     pub fn new(public: [IpAddr; 2]) -> Self {
-        Self { public, outward: HashMap::new(), inward: HashMap::new(), next_port: PORT_FIRST, generation: 0 }
+        Self { public, outward: HashMap::new(), inward: HashMap::new(), given: 0, generation: 0 }
     }
 
     /// Forgets all flows; from now on they are given other ports, and the old ports lead nowhere.
     pub fn rebind(&mut self) {
         self.outward.clear();
         self.inward.clear();
-        self.generation = (self.generation + 1) % 40;
-        self.next_port = PORT_FIRST + self.generation * PORTS_PER_GENERATION;
+        self.generation = (self.generation + 1) % GENERATIONS;
+        self.given = 0;
+    }
+
+    /// A new port for `source`; when all are taken, that of the flow which has had its port the longest.
+    fn give_port(&mut self, source: Endpoint) -> u16 {
+        let port = PORT_FIRST + self.generation * PORTS_PER_GENERATION + self.given;
+        self.given = (self.given + 1) % PORTS_PER_GENERATION;
+        if let Some(forgotten) = self.inward.insert(port, source) {
+            self.outward.remove(&forgotten);
+        }
+        self.outward.insert(source, port);
+        port
     }
 
     /// Translates a packet from the box; false if it cannot be.
@@ -39,13 +53,7 @@ impl Nat {
         let Some(source) = packet.source() else { return false };
         let port = match self.outward.get(&source) {
             Some(port) => *port,
-            None => {
-                let port = self.next_port;
-                self.next_port += 1;
-                self.outward.insert(source, port);
-                self.inward.insert(port, source);
-                port
-            }
+            None => self.give_port(source),
         };
         let address = if source.address.is_ipv4() { self.public[0] } else { self.public[1] };
         packet.set_source(Endpoint { address, port, ..source });
@@ -67,7 +75,7 @@ impl Nat {
 
 #[cfg(test)]
 mod tests {
-    use super::super::packet::tests::{checksums_hold, udp};
+    use super::super::packet::tests::{checksums_hold, icmp_echo, udp};
     use super::*;
 
     const PUBLIC: [&str; 2] = ["100.64.0.1", "fd00:64::1"];
@@ -96,6 +104,36 @@ mod tests {
             assert_eq!((destination.address, destination.port), (inside.ip(), inside.port()));
             assert!(checksums_hold(&answer));
         }
+    }
+
+    #[test]
+    fn when_all_ports_are_taken_the_oldest_flow_is_forgotten() {
+        let mut nat = nat();
+        let outside = "203.0.113.1:4754".parse().expect("address");
+        let mut port_of = |inside: u16| {
+            let mut bytes = udp(([10, 101, 0, 2], inside).into(), outside, b"x");
+            let mut packet = Packet::parse(&mut bytes).expect("a packet");
+            assert!(nat.translate_outward(&mut packet));
+            packet.source().expect("an endpoint").port
+        };
+        let first = port_of(1);
+        (2..=PORTS_PER_GENERATION).for_each(|inside| assert_ne!(port_of(inside), first));
+        assert_eq!(port_of(PORTS_PER_GENERATION + 1), first);
+        assert_ne!(port_of(1), first);
+    }
+
+    #[test]
+    fn an_echo_finds_its_way_back() {
+        let mut nat = nat();
+        let mut request = icmp_echo([10, 101, 0, 2], [203, 0, 113, 1], 8, 77);
+        let mut packet = Packet::parse(&mut request).expect("a packet");
+        assert!(nat.translate_outward(&mut packet));
+        let public = packet.source().expect("an endpoint");
+        assert!(checksums_hold(&request));
+        let mut reply = icmp_echo([203, 0, 113, 1], [100, 64, 0, 1], 0, public.port);
+        assert!(nat.translate_inward(&mut Packet::parse(&mut reply).expect("a packet")));
+        assert_eq!((&reply[16..20], &reply[24..26]), (&[10, 101, 0, 2][..], &77_u16.to_be_bytes()[..]));
+        assert!(checksums_hold(&reply));
     }
 
     #[test]

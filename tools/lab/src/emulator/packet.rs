@@ -1,9 +1,14 @@
-//! As much of IP, UDP and TCP as a translation needs: who from, who to, and checksums kept right (RFC 1624).
+//! As much of IP, UDP, TCP and ICMP echo as a translation needs: who from, who to, and checksums kept right (RFC 1624).
+//! Other ICMP has no end of a flow here, so a translation drops it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_ICMPV6: u8 = 58;
+/// Request and reply, of ICMP and of ICMPv6.
+const ECHOES: [(u8, u8); 4] = [(PROTOCOL_ICMP, 8), (PROTOCOL_ICMP, 0), (PROTOCOL_ICMPV6, 128), (PROTOCOL_ICMPV6, 129)];
 const IPV6_HEADER_LENGTH: usize = 40;
 
 /// One end of a flow.
@@ -11,9 +16,9 @@ const IPV6_HEADER_LENGTH: usize = 40;
 pub struct Endpoint {
     /// Its address.
     pub address: IpAddr,
-    /// Its port.
+    /// Its port, or the identifier of its echo.
     pub port: u16,
-    /// TCP or UDP.
+    /// TCP, UDP or ICMP.
     pub protocol: u8,
 }
 
@@ -42,13 +47,13 @@ impl<'a> Packet<'a> {
         self.address(if self.is_ipv4 { 12 } else { 8 })
     }
 
-    /// Who it is from, if it is TCP or UDP.
+    /// Who it is from, if it is TCP, UDP or an echo.
     #[must_use]
     pub fn source(&self) -> Option<Endpoint> {
         self.endpoint(self.source_address(), 0)
     }
 
-    /// Who it is to, if it is TCP or UDP.
+    /// Who it is to, if it is TCP, UDP or an echo.
     #[must_use]
     pub fn destination(&self) -> Option<Endpoint> {
         self.endpoint(self.address(if self.is_ipv4 { 16 } else { 24 }), 2)
@@ -73,10 +78,21 @@ impl<'a> Packet<'a> {
     }
 
     fn endpoint(&self, address: IpAddr, port_at: usize) -> Option<Endpoint> {
-        let has_ports = matches!(self.protocol, PROTOCOL_TCP | PROTOCOL_UDP) && !self.is_later_fragment();
-        let at = self.transport + port_at;
+        let has_ports =
+            (matches!(self.protocol, PROTOCOL_TCP | PROTOCOL_UDP) || self.is_echo()) && !self.is_later_fragment();
+        let at = self.port_at(port_at);
         let port = self.bytes.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes)?;
         has_ports.then_some(Endpoint { address, port, protocol: self.protocol })
+    }
+
+    fn is_echo(&self) -> bool {
+        self.bytes.get(self.transport).is_some_and(|kind| ECHOES.contains(&(self.protocol, *kind)))
+    }
+
+    /// Where the port is, for TCP and UDP `offset` bytes into the header; an echo has one identifier for both ends.
+    const fn port_at(&self, offset: usize) -> usize {
+        let is_icmp = matches!(self.protocol, PROTOCOL_ICMP | PROTOCOL_ICMPV6);
+        self.transport + if is_icmp { 4 } else { offset }
     }
 
     fn is_later_fragment(&self) -> bool {
@@ -84,7 +100,7 @@ impl<'a> Packet<'a> {
     }
 
     fn set(&mut self, address_at: usize, port_at: usize, to: Endpoint) {
-        let port = self.transport + port_at;
+        let port = self.port_at(port_at);
         let mut octets = [0; 16];
         let address: &[u8] = match to.address {
             IpAddr::V4(v4) => {
@@ -111,6 +127,9 @@ impl<'a> Packet<'a> {
         }
         let (checksum, may_be_absent) = match self.protocol {
             PROTOCOL_TCP => (self.transport + 16, false),
+            // The only one that does not cover the addresses (RFC 792).
+            PROTOCOL_ICMP if is_address => return,
+            PROTOCOL_ICMP | PROTOCOL_ICMPV6 => (self.transport + 2, false),
             _ => (self.transport + 6, true),
         };
         let is_absent = may_be_absent && self.bytes.get(checksum..checksum + 2) == Some(&[0, 0]);
@@ -158,8 +177,21 @@ pub mod tests {
     /// Whether the checksums of a UDP packet are right.
     pub fn checksums_hold(bytes: &[u8]) -> bool {
         let (transport, header) = pseudo_header(bytes);
+        let header = if bytes[9] == PROTOCOL_ICMP && transport == 20 { vec![] } else { header };
         let ip_ok = transport == 40 || sum(words(&bytes[..20])) == 0xffff;
         ip_ok && sum(header.into_iter().chain(words(&bytes[transport..]))) == 0xffff
+    }
+
+    /// An IPv4 echo with right checksums: a request is of kind 8, a reply of kind 0.
+    pub fn icmp_echo(from: [u8; 4], to: [u8; 4], kind: u8, identifier: u16) -> Vec<u8> {
+        let mut bytes = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, PROTOCOL_ICMP, 0, 0];
+        bytes.extend([from, to].concat());
+        bytes.extend([[kind, 0], [0, 0], identifier.to_be_bytes(), [0, 1]].concat());
+        for (range, at) in [(0..20, 10), (20..28, 22)] {
+            let checksum = !sum(words(&bytes[range]));
+            bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+        }
+        bytes
     }
 
     /// A UDP packet with right checksums.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One datagram that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u64, u64, u64)", into = "(u64, u64, u64)")]
+#[serde(from = "Row", into = "Row")]
 pub struct Arrival {
     /// Its number.
     pub number: u64,
@@ -15,17 +15,22 @@ pub struct Arrival {
     pub sent: u64,
     /// When it came, by the same clock.
     pub received: u64,
+    /// Its bytes, our header among them.
+    pub length: u16,
 }
 
-impl From<(u64, u64, u64)> for Arrival {
-    fn from((number, sent, received): (u64, u64, u64)) -> Self {
-        Self { number, sent, received }
+/// How an arrival is written down: by the hundred thousand, so without names.
+type Row = (u64, u64, u64, u16);
+
+impl From<Row> for Arrival {
+    fn from((number, sent, received, length): Row) -> Self {
+        Self { number, sent, received, length }
     }
 }
 
-impl From<Arrival> for (u64, u64, u64) {
+impl From<Arrival> for Row {
     fn from(arrival: Arrival) -> Self {
-        (arrival.number, arrival.sent, arrival.received)
+        (arrival.number, arrival.sent, arrival.received, arrival.length)
     }
 }
 
@@ -55,7 +60,7 @@ pub struct Summary {
     pub duplicated: u64,
     /// Those that came after one with a higher number, not counting those that came again.
     pub reordered: u64,
-    /// The longest time between two arrivals.
+    /// The longest time between two arrivals, not counting those that came again.
     pub longest_gap_ms: f64,
     /// From being sent to being received.
     pub latency_ms: Latency,
@@ -66,18 +71,23 @@ impl Summary {
     #[must_use]
     pub fn of(arrivals: &[Arrival], offered: u64) -> Self {
         let (mut seen, mut highest) = (HashSet::with_capacity(arrivals.len()), None);
+        let (mut before, mut longest_gap) = (None, 0);
         let mut summary = Self { offered, ..Self::default() };
         for arrival in arrivals {
             if !seen.insert(arrival.number) {
                 summary.duplicated += 1;
-            } else if highest.is_some_and(|highest| arrival.number < highest) {
+                continue;
+            }
+            if highest.is_some_and(|highest| arrival.number < highest) {
                 summary.reordered += 1;
             }
+            longest_gap = longest_gap.max(before.map_or(0, |before| arrival.received.saturating_sub(before)));
+            before = Some(arrival.received);
             highest = highest.max(Some(arrival.number));
         }
         summary.delivered = seen.len() as u64;
         summary.lost = offered.saturating_sub(summary.delivered);
-        summary.longest_gap_ms = longest_gap(arrivals);
+        summary.longest_gap_ms = milliseconds(longest_gap);
         summary.latency_ms = latency(arrivals);
         summary
     }
@@ -90,11 +100,6 @@ impl Summary {
         let offered = numbers().max().zip(numbers().min()).map_or(0, |(highest, lowest)| highest - lowest + 1);
         Self::of(arrivals, offered)
     }
-}
-
-fn longest_gap(arrivals: &[Arrival]) -> f64 {
-    let gaps = arrivals.windows(2).map(|pair| pair[1].received.saturating_sub(pair[0].received));
-    milliseconds(gaps.max().unwrap_or(0))
 }
 
 fn latency(arrivals: &[Arrival]) -> Latency {
@@ -120,6 +125,7 @@ mod tests {
             number: *number,
             sent: number * 1_000_000,
             received: at as u64 * 1_000_000 + 20_000_000,
+            length: 1316,
         };
         numbers.iter().enumerate().map(arrival).collect()
     }

@@ -5,6 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +47,9 @@ pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
     let mut payload = payload.map(File::create).transpose()?.map(BufWriter::new);
     let stop = until_stdin_ends();
     tell(&Line::Ready)?;
+    // Figures are worked out elsewhere, so that no datagram waits for them and seems to have come later.
+    let (to_teller, sections) = channel();
+    let teller = thread::spawn(move || tell_live(&sections));
     let mut arrivals: Vec<Arrival> = Vec::with_capacity(RECORDS);
     let (mut told, mut tell_at) = (0, monotonic_nanoseconds() + LIVE_EVERY);
     let mut datagram = [0; 4096];
@@ -52,7 +57,7 @@ pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
         if let Ok(length) = socket.recv(&mut datagram) {
             let received = monotonic_nanoseconds();
             if let Some((number, sent)) = read_header(&datagram[..length]) {
-                arrivals.push(Arrival { number, sent, received });
+                arrivals.push(Arrival { number, sent, received, length: length as u16 });
                 if let Some(payload) = &mut payload {
                     payload.write_all(&datagram[HEADER_LENGTH..length])?;
                 }
@@ -60,14 +65,21 @@ pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
         }
         let now = monotonic_nanoseconds();
         if now >= tell_at {
-            tell(&Line::Live(Summary::of_section(&arrivals[told..])))?;
+            let _ = to_teller.send(arrivals[told..].to_vec());
             (told, tell_at) = (arrivals.len(), now + LIVE_EVERY);
         }
     }
     if let Some(payload) = &mut payload {
         payload.flush()?;
     }
+    drop(to_teller);
+    let _ = teller.join();
     tell(&Line::Arrivals(arrivals))
+}
+
+/// What a reader that has gone away does not hear is its own affair, until the last line.
+fn tell_live(sections: &Receiver<Vec<Arrival>>) {
+    sections.iter().for_each(|section| drop(tell(&Line::Live(Summary::of_section(&section)))));
 }
 
 fn tell(line: &Line) -> io::Result<()> {

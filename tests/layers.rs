@@ -1,0 +1,104 @@
+//! The house's rules, proved: the core compiles alone, imports run one way, and `unsafe` stays in the shell.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The core by itself, with none of the other layers there to be imported. That this test compiles is the proof.
+#[allow(dead_code, unused_imports, missing_docs, reason = "only what it imports matters here")]
+#[path = "../src/proto/mod.rs"]
+mod proto;
+
+#[test]
+fn the_core_compiles_alone() {
+    assert_eq!(proto::seq::truncate(proto::seq::begin(7)), 7);
+}
+
+/// Each layer, and what it may import of the crate beside itself.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("src/proto", &["proto"]),
+    ("src/config.rs", &["proto"]),
+    ("src/units.rs", &[]),
+    ("src/io", &["proto", "config"]),
+    ("src/cli", &["proto", "config", "units"]),
+    ("src/run.rs", &["cli", "config"]),
+];
+
+#[test]
+fn imports_run_one_way() {
+    for (layer, allowed) in LAYERS {
+        for (path, text) in sources(layer) {
+            for import in imports(&text) {
+                assert!(allowed.contains(&import.as_str()), "{} imports crate::{import}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn within_the_core_arrows_point_downwards() {
+    // Each room, and those that it may look into.
+    let rooms: [(&str, &[&str]); 8] = [
+        ("time", &[]),
+        ("seq", &[]),
+        ("stats", &[]),
+        ("uplink", &["time", "seq", "stats"]),
+        ("receive", &["time", "seq", "stats", "uplink"]),
+        ("scheduler", &["time", "stats", "uplink"]),
+        ("wire", &["stats", "uplink"]),
+        ("tunnel", &["time", "seq", "stats", "uplink", "receive", "scheduler", "wire"]),
+    ];
+    for (room, allowed) in rooms {
+        let mut files = sources(&format!("src/proto/{room}"));
+        files.extend(sources(&format!("src/proto/{room}.rs")));
+        assert!(!files.is_empty(), "the core has no room '{room}'");
+        for (path, text) in files {
+            for other in rooms.iter().map(|(other, _)| *other).filter(|other| *other != room) {
+                let looks =
+                    text.contains(&format!("crate::proto::{other}")) || text.contains(&format!("proto::{other}::"));
+                assert!(!looks || allowed.contains(&other), "{} looks into '{other}'", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_shell_is_unsafe_and_the_core_reads_no_clock() {
+    for (path, text) in sources("src") {
+        let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let is_shell = path.starts_with(root().join("src/io"));
+        assert!(is_shell || !code.contains("unsafe {"), "{} is unsafe", path.display());
+        let is_core = path.starts_with(root().join("src/proto"));
+        for clock in ["Instant::now", "SystemTime", "HashMap", "HashSet", "std::env", "std::fs", "libc::"] {
+            assert!(!is_core || !code.contains(clock), "{} uses {clock}", path.display());
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a path, or the one that it is.
+fn sources(path: &str) -> Vec<(PathBuf, String)> {
+    let mut found = vec![];
+    collect(&root().join(path), &mut found);
+    found
+}
+
+fn collect(path: &Path, found: &mut Vec<(PathBuf, String)>) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            collect(&entry.expect("an entry").path(), found);
+        }
+    } else if path.extension().is_some_and(|ending| ending == "rs") {
+        found.push((path.to_owned(), fs::read_to_string(path).expect("readable")));
+    }
+}
+
+/// What follows `crate::` anywhere.
+fn imports(text: &str) -> Vec<String> {
+    text.split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect())
+        .collect()
+}

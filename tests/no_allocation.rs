@@ -1,0 +1,159 @@
+//! Once it has been made, the core allocates nothing for a packet: a counting allocator looks on while two ends talk,
+//! in every mode, with loss, reordering and probes.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use braid::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use braid::proto::time::Instant;
+use braid::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
+use braid::proto::uplink::{UplinkId, UplinkName};
+
+/// Counts what this thread asks for.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: Every call is passed on to the system's allocator as it is; counting touches a thread-local number only.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: The caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: The caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A packet that lives where it stands.
+#[derive(Clone, Copy)]
+struct Packet {
+    bytes: [u8; 400],
+    start: usize,
+    end: usize,
+}
+
+impl Packet {
+    fn of(parts: &[&[u8]]) -> Self {
+        let mut packet = Self { bytes: [0; 400], start: 0, end: 0 };
+        for part in parts {
+            packet.bytes[packet.end..packet.end + part.len()].copy_from_slice(part);
+            packet.end += part.len();
+        }
+        packet
+    }
+}
+
+impl Payload for Packet {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.start += count;
+    }
+}
+
+fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
+    let uplink = |name| UplinkSettings { name: UplinkName::new(name).expect("lawful"), weight: 1 };
+    Tunnel::new(
+        Instant::ZERO,
+        &Settings {
+            role,
+            epoch: if role == Role::Box { 1 } else { 2 },
+            first_sequence: 0,
+            scheduler: SchedulerConfig {
+                mode,
+                packets_per_uplink: NonZeroU32::MIN,
+                primary: None,
+                primary_reselect: PrimaryReselect::Always,
+            },
+            window: Some(Duration::from_millis(40)),
+            probe_interval: Duration::from_millis(20),
+            tap_mtu: 1450,
+            uplinks: if role == Role::Box { vec![uplink("a"), uplink("b")] } else { vec![] },
+        },
+    )
+}
+
+/// What is on its way to one end: since when, by which uplink, and what.
+type Flying = std::collections::VecDeque<(Instant, UplinkId, Packet)>;
+
+fn arrival(role: Role, uplink: UplinkId) -> Arrival {
+    match role {
+        Role::Box => Arrival::Uplink(uplink),
+        Role::Gateway => {
+            let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + u16::from(uplink.number())));
+            Arrival::Path(Path { remote, local: None })
+        }
+    }
+}
+
+/// One tunnel's turn: takes what has come, and lets out what it wants sent; every 97th datagram is lost.
+fn turn(
+    now: Instant,
+    role: Role,
+    tunnel: &mut Tunnel<Packet>,
+    inbox: &mut Flying,
+    outbox: &mut Flying,
+    count: &mut u64,
+) {
+    while inbox.front().is_some_and(|(at, ..)| *at <= now) {
+        let Some((_, uplink, packet)) = inbox.pop_front() else { break };
+        tunnel.handle_datagram(now, arrival(role, uplink), packet);
+    }
+    if tunnel.poll_timeout(now).0 <= now {
+        tunnel.handle_timeout(now);
+    }
+    let mut fly = |uplink: UplinkId, packet| {
+        *count += 1;
+        if !count.is_multiple_of(97) {
+            // The second uplink is slower; for simplicity both arrive by one queue, a step apart.
+            outbox.push_back((now + Duration::from_millis(u64::from(uplink.number())), uplink, packet));
+        }
+    };
+    while let Some(frame) = tunnel.poll_frame() {
+        let packet = Packet::of(&[&frame.header, frame.payload.bytes()]);
+        frame.uplinks.iter().for_each(|uplink| fly(uplink, packet));
+    }
+    while let Some(control) = tunnel.poll_control() {
+        fly(control.uplink, Packet::of(&[control.bytes.as_slice()]));
+    }
+    while tunnel.poll_deliver().is_some() {}
+    while tunnel.poll_event().is_some() {}
+}
+
+#[test]
+fn the_core_allocates_nothing_for_a_packet() {
+    for mode in Mode::ALL {
+        let mut ends = [tunnel(Role::Box, mode), tunnel(Role::Gateway, mode)];
+        let mut flying = [Flying::with_capacity(1 << 12), Flying::with_capacity(1 << 12)];
+        let mut count = 0;
+        for number in [0, 1] {
+            ends[0].handle_uplink_attached(Instant::ZERO, UplinkId::new(number).expect("within range"));
+        }
+        let before = ALLOCATIONS.with(Cell::get);
+        for step in 0..20_000_u64 {
+            let now = Instant::from_nanos(step * 500_000);
+            let frame = Packet::of(&[&step.to_be_bytes(), &[0; 100]]);
+            ends.iter_mut().for_each(|end| end.handle_frame(now, frame));
+            let [to_box, to_gateway] = &mut flying;
+            turn(now, Role::Box, &mut ends[0], to_box, to_gateway, &mut count);
+            turn(now, Role::Gateway, &mut ends[1], to_gateway, to_box, &mut count);
+        }
+        let allocations = ALLOCATIONS.with(Cell::get) - before;
+        assert!(ends[1].counters().delivered.packets > 19_000, "{mode:?}: {:?}", ends[1].counters());
+        assert_eq!(allocations, 0, "{mode:?}");
+    }
+}
