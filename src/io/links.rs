@@ -75,23 +75,22 @@ impl Links {
         mtu_bound: Option<u16>,
     ) -> Result<Self, UplinkError> {
         let mut links = vec![];
-        let mut failure = None;
+        let mut failures = vec![];
         for config in uplinks {
             let mut link = BoxLink::new(config.clone());
             match open_uplink(config, &gateways) {
                 Ok(socket) => link.set(socket),
                 Err(error) if error.is_final => return Err(error),
-                Err(error) => {
-                    link.complain(&error);
-                    failure.get_or_insert(error);
-                }
+                Err(error) => failures.push((links.len(), error)),
             }
             links.push(link);
         }
-        match failure {
-            Some(error) if links.iter().all(|link| link.socket.is_none()) => Err(error),
-            _ => Ok(Self::Box(BoxLinks { links, gateways, watcher, mtu_bound })),
+        if failures.len() == links.len() {
+            return Err(UplinkError::all_of(failures.into_iter().map(|(_, error)| error)));
         }
+        // With one that works a box can do its job; the others may come yet.
+        failures.iter().for_each(|(index, error)| links[*index].complain(error));
+        Ok(Self::Box(BoxLinks { links, gateways, watcher, mtu_bound }))
     }
 
     /// The gateway's. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.

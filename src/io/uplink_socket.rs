@@ -51,6 +51,15 @@ pub struct UplinkError {
     pub is_final: bool,
 }
 
+impl UplinkError {
+    /// Several errors in one line.
+    #[must_use]
+    pub fn all_of(errors: impl Iterator<Item = Self>) -> Self {
+        let messages: Vec<String> = errors.map(|error| error.message).collect();
+        Self { message: messages.join("; "), errno: libc::ENODEV, is_final: false }
+    }
+}
+
 impl fmt::Display for UplinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -1,0 +1,286 @@
+//! A lab for tests: the links of a scenario, with both ends of a tunnel started, killed and asked at will.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The box's namespace.
+pub const BOX: &str = "braid-box";
+/// The gateway's namespace.
+pub const GATEWAY: &str = "braid-gw";
+/// The box's address in the tunnel.
+pub const BOX_ADDRESS: &str = "10.9.0.1";
+/// The gateway's address in the tunnel.
+pub const GATEWAY_ADDRESS: &str = "10.9.0.2";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// There is one lab on a machine, and tests take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Whether a test that needs root may run; says loudly if not, and fails where tests are not to be skipped.
+pub fn is_root() -> bool {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let has_tun = Path::new("/dev/net/tun").exists();
+    if is_root && has_tun {
+        return true;
+    }
+    eprintln!("SKIPPED: this test makes network namespaces and TAPs, and needs root and /dev/net/tun");
+    assert!(std::env::var_os("CI").is_none(), "with CI=true no end-to-end test may be skipped");
+    false
+}
+
+/// A program of the workspace.
+pub fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_braid-box")).with_file_name(name);
+    assert!(path.exists(), "{} is missing: run 'cargo build --workspace' first", path.display());
+    path
+}
+
+/// Waits until `is_so`, and fails if it does not come to be.
+pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "has not come to be: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs a scenario by `braid-lab run`, and returns its report.
+pub fn run_scenario(scenario: &str, flags: &str) -> Value {
+    let turn = take_turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("scenario.toml");
+    fs::write(&file, scenario).expect("written");
+    let output = Command::new(program("braid-lab"))
+        .arg("run")
+        .arg(&file)
+        .args(["--json", "-", "--output"])
+        .arg(folder.path())
+        .args(flags.split_whitespace())
+        .output()
+        .expect("the lab runs");
+    let logs: String = ["braid-box.log", "braid-gateway.log"]
+        .iter()
+        .map(|name| fs::read_to_string(folder.path().join(name)).unwrap_or_default())
+        .collect();
+    assert!(output.status.success(), "{}\n{logs}", String::from_utf8_lossy(&output.stderr));
+    drop(turn);
+    eprintln!("{logs}");
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+fn take_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The links of a scenario, up.
+pub struct Lab {
+    lab: Child,
+    folder: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// One end of a tunnel, running.
+pub struct End {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Lab {
+    /// Brings the links up.
+    pub fn up(scenario: &str) -> Self {
+        let turn = take_turn();
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("scenario.toml");
+        fs::write(&file, scenario).expect("written");
+        let log = folder.path().join("lab.log");
+        let lab = Command::new(program("braid-lab"))
+            .arg("up")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).expect("a file"))
+            .spawn()
+            .expect("the lab runs");
+        await_that("the lab is up", || fs::read_to_string(&log).is_ok_and(|text| text.starts_with("up")));
+        Self { lab, folder, _turn: turn }
+    }
+
+    /// A command in a namespace.
+    pub fn command(&self, namespace: &str, line: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace]).args(line.split_whitespace());
+        command
+    }
+
+    /// Runs a command in a namespace, which must succeed.
+    pub fn run(&self, namespace: &str, line: &str) -> Output {
+        let output = self.command(namespace, line).output().expect("ip runs");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// Starts a gateway with these flags added, and waits until it is ready.
+    pub fn start_gateway(&self, flags: &str) -> End {
+        let listen = if flags.contains("--listen") { "" } else { "--listen 0.0.0.0:4754" };
+        self.start(GATEWAY, "braid-gateway", &format!("{listen} --address {GATEWAY_ADDRESS}/24 {flags}"))
+    }
+
+    /// Starts a box with uplinks `a` and `b` and these flags added, and waits until it is ready.
+    pub fn start_box(&self, flags: &str) -> End {
+        let gateway = if flags.contains("--gateway") { "" } else { "--gateway 203.0.113.1" };
+        let uplinks = if flags.contains("--uplink") { "" } else { "--uplink dev=a --uplink dev=b" };
+        self.start(BOX, "braid-box", &format!("{gateway} {uplinks} --address {BOX_ADDRESS}/24 {flags}"))
+    }
+
+    fn start(&self, namespace: &str, name: &str, flags: &str) -> End {
+        let end = self.spawn(namespace, name, flags);
+        end.await_log("ready: ");
+        end
+    }
+
+    fn spawn(&self, namespace: &str, name: &str, flags: &str) -> End {
+        static STARTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let log = self.folder.path().join(format!("{name}-{number}.log"));
+        let line = format!("{} --tap braid0 --plaintext --log debug {flags}", program(name).display());
+        let child = self
+            .command(namespace, &line)
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).expect("a file"))
+            .spawn()
+            .expect("ip runs");
+        End { child, log }
+    }
+
+    /// Whether a ping through the tunnel is answered within a second.
+    pub fn answers(&self) -> bool {
+        let ping = self.command(BOX, &format!("ping -q -c 1 -W 1 {GATEWAY_ADDRESS}")).output();
+        ping.is_ok_and(|output| output.status.success())
+    }
+
+    /// Sends numbered datagrams from one namespace to an address in the other for `milliseconds`, does `meanwhile`,
+    /// and returns the numbers that came, in order of arrival, and how many were sent.
+    pub fn stream(
+        &self,
+        (from, to, address): (&str, &str, &str),
+        milliseconds: u64,
+        meanwhile: impl FnOnce(),
+    ) -> (Vec<u64>, u64) {
+        let lab = program("braid-lab");
+        let lab = lab.display();
+        let received = self.folder.path().join("received.json");
+        let mut sink = self
+            .command(to, &format!("{lab} sink --listen {address}:5001"))
+            .stdin(Stdio::piped())
+            .stdout(File::create(&received).expect("a file"))
+            .spawn()
+            .expect("ip runs");
+        await_that("the sink listens", || fs::metadata(&received).is_ok_and(|file| file.len() > 0));
+        let line = format!("{lab} source --to {address}:5001 --rate 4mbit --size 1000 --duration {milliseconds}ms");
+        let source = self.command(from, &line).stdout(Stdio::piped()).spawn().expect("ip runs");
+        meanwhile();
+        let sent = source.wait_with_output().expect("a source");
+        let sent: Value = serde_json::from_slice(&sent.stdout).expect("the source's report");
+        thread::sleep(Duration::from_millis(500));
+        drop(sink.stdin.take());
+        sink.wait().expect("the sink ends");
+        let text = fs::read_to_string(&received).expect("the sink's report");
+        let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+        let arrivals = last["arrivals"].as_array().expect("arrivals");
+        let numbers = arrivals.iter().map(|arrival| arrival[0].as_u64().expect("a number")).collect();
+        (numbers, sent["offered"].as_u64().expect("a count"))
+    }
+
+    /// From the box to the gateway.
+    pub const UP: (&'static str, &'static str, &'static str) = (BOX, GATEWAY, GATEWAY_ADDRESS);
+    /// From the gateway to the box.
+    pub const DOWN: (&'static str, &'static str, &'static str) = (GATEWAY, BOX, BOX_ADDRESS);
+}
+
+/// What came must be in order, each once; returns how many of `offered` are missing.
+pub fn missing((numbers, offered): &(Vec<u64>, u64)) -> u64 {
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "in order, and once");
+    offered - numbers.len() as u64
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let down = Command::new(program("braid-lab")).arg("down").status();
+        let _ = self.lab.wait();
+        if !thread::panicking() {
+            assert!(down.is_ok_and(|status| status.success()), "the lab goes down");
+        }
+    }
+}
+
+impl End {
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has said this.
+    pub fn await_log(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "'{text}' was not said:\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has said this so many times.
+    pub fn await_log_times(&self, text: &str, times: usize) {
+        await_that(text, || self.log().matches(text).count() >= times);
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// Has it stop, and returns its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        self.child.wait().expect("it ends").code()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Has it log its counters, and returns the line.
+    pub fn counters(&self) -> String {
+        let before = self.log().matches("counters: ").count();
+        self.signal("USR1");
+        await_that("counters", || {
+            let log = self.log();
+            log.matches("counters: ").count() > before && log.ends_with('\n')
+        });
+        self.log().lines().rfind(|line| line.contains("counters: ")).expect("just logged").to_owned()
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "--- {} ---\n{}", self.log.display(), self.log());
+        }
+    }
+}
