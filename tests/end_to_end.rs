@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::thread;
 use std::time::Duration;
 
@@ -72,6 +73,24 @@ fn after_sigterm_nothing_is_left() {
 }
 
 #[test]
+fn a_tap_made_before_is_taken_over_and_given_back_as_it_was() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    lab.run(BOX, "ip tuntap add dev braid0 mode tap");
+    lab.run(BOX, "ip link set dev braid0 address 02:00:5e:00:53:01");
+    lab.run(BOX, "ip addr add 192.0.2.1/24 dev braid0");
+    let (_far, mut near) = (lab.start_gateway(""), lab.start_box(""));
+    await_that("a ping is answered", || lab.answers());
+    assert_eq!(near.stop(), Some(0));
+    let left = lab.run(BOX, "ip addr show dev braid0").stdout;
+    let left = String::from_utf8_lossy(&left);
+    assert!(left.contains("02:00:5e:00:53:01") && left.contains("192.0.2.1"), "{left}");
+    assert!(!left.contains(common::BOX_ADDRESS), "{left}");
+}
+
+#[test]
 fn either_end_may_be_killed_and_comes_back() {
     if !is_root() {
         return;
@@ -112,15 +131,15 @@ fn an_interface_that_vanishes_and_comes_back_is_used_again() {
     await_that("a ping is answered", || lab.answers());
     let unplug = || {
         thread::sleep(Duration::from_millis(300));
-        lab.run(BOX, "ip link del a");
+        lab.run(BOX, "ip link del dev a");
         near.await_log("uplink a: up -> down: the interface is gone");
     };
     assert_eq!(missing(&lab.stream(Lab::UP, 1500, unplug)), 0);
     // As a modem that is plugged in again: another interface, of the same name.
-    lab.run(BOX, "ip link add a type veth peer name box netns braid-isp-a");
-    lab.run(BOX, "ip link set a up");
+    lab.run(BOX, "ip link add name a type veth peer name box netns braid-isp-a");
+    lab.run(BOX, "ip link set dev a up");
     lab.run(BOX, "ip addr add 10.101.0.2/24 dev a");
-    lab.run("braid-isp-a", "ip link set box up");
+    lab.run("braid-isp-a", "ip link set dev box up");
     lab.run("braid-isp-a", "ip addr add 10.101.0.1/24 dev box");
     for family in ["-4", "-6"] {
         let _ = lab.command("braid-isp-a", &format!("ip {family} rule del iif box lookup 100")).output();
@@ -142,10 +161,10 @@ fn a_lost_carrier_is_noticed_at_once_and_a_found_one_too() {
     let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
     near.await_log_times("-> up: ", 2);
     await_that("a ping is answered", || lab.answers());
-    lab.run("braid-isp-b", "ip link set box down");
+    lab.run("braid-isp-b", "ip link set dev box down");
     near.await_log("uplink b: up -> down: no carrier");
     assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
-    lab.run("braid-isp-b", "ip link set box up");
+    lab.run("braid-isp-b", "ip link set dev box up");
     near.await_log("uplink b: probation -> up");
     assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
 }
@@ -293,6 +312,15 @@ fn readiness_is_notified_to_the_service_manager() {
     child.wait().expect("it ends");
 }
 
+/// Waits until tshark says that it captures.
+fn await_capture(tshark: &mut std::process::Child) {
+    let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
+    let begun = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Capturing on"));
+    assert!(begun, "tshark is needed: 'tools/test' installs it");
+    // The rest is read, so that tshark never waits for a reader.
+    thread::spawn(move || lines.for_each(drop));
+}
+
 #[test]
 fn tshark_reads_frames_as_gre_that_carries_ethernet() {
     if !is_root() {
@@ -301,18 +329,35 @@ fn tshark_reads_frames_as_gre_that_carries_ethernet() {
     let lab = Lab::up(TWO);
     let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
     await_that("a ping is answered", || lab.answers());
-    let fields = "-T fields -e udp.dstport -e gre.proto -e gre.sequence_number -e eth.type -e icmp.type";
+    let file = tempfile::NamedTempFile::new().expect("a file");
     let capture = lab
-        .command(GATEWAY, &format!("tshark -l -i a -c 3 -a duration:8 -Y icmp.type==8&&gre {fields}"))
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
+        .command(GATEWAY, &format!("tshark -q -i a -a packets:30 -a duration:20 -w {}", file.path().display()))
+        .stderr(std::process::Stdio::piped())
         .spawn();
-    let Ok(capture) = capture else { panic!("tshark is needed: tools/install-packages tshark") };
-    thread::sleep(Duration::from_secs(2));
-    lab.run(BOX, "ping -q -c 8 -i 0.2 10.9.0.2");
-    let output = capture.wait_with_output().expect("tshark ends");
+    let mut capture = capture.expect("ip runs");
+    await_capture(&mut capture);
+    lab.run(BOX, "ping -q -c 20 -i 0.1 10.9.0.2");
+    capture.wait().expect("tshark ends");
+    let output = std::process::Command::new("tshark")
+        .arg("-r")
+        .arg(file.path())
+        .args(["-Y", "icmp.type == 8 && gre", "-T", "fields"])
+        .args([
+            "-e",
+            "udp.dstport",
+            "-e",
+            "gre.proto",
+            "-e",
+            "gre.sequence_number",
+            "-e",
+            "eth.type",
+            "-e",
+            "icmp.type",
+        ])
+        .output()
+        .expect("tshark runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().next().unwrap_or_else(|| panic!("nothing was captured (is tshark installed?)"));
+    let line = text.lines().next().unwrap_or_else(|| panic!("nothing was read: {output:?}"));
     let columns: Vec<&str> = line.split('\t').collect();
     assert_eq!((columns[0], columns[1], columns[4]), ("4754", "0x6558", "8"), "{text}");
     assert!(columns[3].contains("0x0800"), "the inner Ethernet frame is read too: {text}");

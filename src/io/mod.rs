@@ -5,6 +5,7 @@
 
 mod buffers;
 mod datagram_port;
+mod hardware_address;
 mod links;
 mod mtu;
 mod netlink;
@@ -87,7 +88,7 @@ fn run(
     // Signals first, so that one that comes while all is being set up is not lost.
     let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
     pin(config.cpu)?;
-    let tap = open_tap(config, tap_mtu)?;
+    let tap = open_tap(config, role, tap_mtu)?;
     let settings = settings(config, role, tap_mtu, uplinks)?;
     let tunnel: Tunnel<Lease> = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
@@ -117,8 +118,8 @@ fn settings(
     })
 }
 
-fn open_tap(config: &TunnelConfig, mtu: u16) -> Result<Tap, RunError> {
-    let tap = Tap::open(&config.tap).map_err(RunError::from_display)?;
+fn open_tap(config: &TunnelConfig, role: Role, mtu: u16) -> Result<Tap, RunError> {
+    let mut tap = Tap::open(&config.tap, role).map_err(RunError::from_display)?;
     tap.set_mtu(mtu).map_err(|error| RunError(format!("cannot set the MTU of '{}' to {mtu}: {error}", config.tap)))?;
     for cidr in &config.addresses {
         tap.add_address(*cidr).map_err(RunError::from_display)?;

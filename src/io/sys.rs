@@ -123,6 +123,23 @@ pub fn nowait_capable(file: BorrowedFd<'_>) -> bool {
     read >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EOPNOTSUPP)
 }
 
+/// Whether the TAP of this file stays when the file is closed, as `ip tuntap add` makes them.
+///
+/// # Errors
+/// What the kernel says of TUNGETIFF.
+pub fn is_persistent_tap(file: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: An ifreq is numbers and bytes, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: The kernel writes one ifreq to `request`, which outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF as _, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: TUNGETIFF fills in the flags, and nothing else of the union was written.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(i32::from(flags) & libc::IFF_PERSIST != 0)
+}
+
 /// Sets or clears O_NONBLOCK.
 ///
 /// # Errors

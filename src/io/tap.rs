@@ -1,6 +1,7 @@
 //! The TAP: an Ethernet interface whose other end is a file.
 //!
-//! Not persistent: when its last descriptor is closed, the kernel removes the interface and its addresses.
+//! One that we make goes, with its addresses, when its file is closed. One that was made before, as by `ip tuntap
+//! add`, is taken over as it is, and given back without the addresses that we have added.
 
 use std::fmt;
 use std::io;
@@ -9,8 +10,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use super::hardware_address;
 use super::sys::{self, retry_while};
 use crate::config::{Cidr, InterfaceName};
+use crate::proto::tunnel::Role;
 
 /// Why there is no TAP, with what to do about it.
 #[derive(Debug)]
@@ -28,17 +31,29 @@ impl std::error::Error for TapError {}
 pub struct Tap {
     device: SyncDevice,
     name: InterfaceName,
+    is_persistent: bool,
+    added: Vec<IpAddr>,
 }
 
 impl Tap {
-    /// Creates the interface, down and without addresses.
+    /// Makes the interface, down and without addresses, or takes over one that nobody uses.
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn open(name: &InterfaceName) -> Result<Self, TapError> {
-        match retry_while(libc::EBUSY, || create(name)) {
-            Ok(device) => Ok(Self { device, name: name.clone() }),
-            Err(error) => Err(explain(name, &error)),
+    pub fn open(name: &InterfaceName, role: Role) -> Result<Self, TapError> {
+        let device = retry_while(libc::EBUSY, || create(name)).map_err(|error| explain(name, &error))?;
+        let mut tap = Self { device, name: name.clone(), is_persistent: false, added: vec![] };
+        tap.is_persistent = sys::is_persistent_tap(tap.as_fd()).map_err(|error| explain(name, &error))?;
+        if !tap.is_persistent {
+            tap.set_hardware_address(role);
+        }
+        Ok(tap)
+    }
+
+    fn set_hardware_address(&self, role: Role) {
+        let Some(address) = hardware_address::of_this_machine(role, &self.name) else { return };
+        if let Err(error) = self.device.set_mac_address(address) {
+            tracing::info!("cannot set the hardware address of '{}' ({error}): it is a random one", self.name);
         }
     }
 
@@ -78,7 +93,7 @@ impl Tap {
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn add_address(&self, cidr: Cidr) -> Result<(), TapError> {
+    pub fn add_address(&mut self, cidr: Cidr) -> Result<(), TapError> {
         let Cidr { address, prefix_length } = cidr;
         let added = match address {
             IpAddr::V4(address) => self.device.add_address_v4(address, prefix_length),
@@ -87,9 +102,15 @@ impl Tap {
                 self.device.add_address_v6(address, prefix_length)
             }
         };
-        added.map_err(|error| {
-            TapError(format!("cannot give {} the address {address}/{prefix_length}: {error}", self.name))
-        })
+        match added {
+            Ok(()) => self.added.push(address),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(error) => {
+                let name = &self.name;
+                return Err(TapError(format!("cannot give '{name}' the address {address}/{prefix_length}: {error}")));
+            }
+        }
+        Ok(())
     }
 
     /// The far end of a tunnel is not up yet to answer, and a tentative address cannot be used for a second.
@@ -106,6 +127,19 @@ impl Tap {
     /// What the kernel says.
     pub fn set_up(&self) -> io::Result<()> {
         self.device.enabled(true)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        if !self.is_persistent {
+            return;
+        }
+        for address in &self.added {
+            if let Err(error) = self.device.remove_address(*address) {
+                tracing::warn!("cannot take the address {address} from '{}': {error}", self.name);
+            }
+        }
     }
 }
 
