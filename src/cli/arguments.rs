@@ -38,12 +38,15 @@ pub(super) struct BoxArguments {
     tunnel: TunnelArguments,
 }
 
+// Not a comment, in which [::] would be a link.
+const LISTEN_HELP: &str = "The UDP address to receive on, such as 0.0.0.0:4754, or [::]:4754 for IPv4 and IPv6";
+
 /// Bonds several uplinks into one Ethernet link to a gateway: the gateway's end.
 #[derive(Debug, Parser)]
 #[command(name = "braid-gateway", version, args_override_self = true, after_help = GATEWAY_EXAMPLE)]
 pub(super) struct GatewayArguments {
-    /// The UDP address to receive on, such as 0.0.0.0:4754, or [::]:4754 for IPv4 and IPv6
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    /// The UDP address to receive on.
+    #[arg(long, help = LISTEN_HELP, value_name = "ADDR:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
     #[command(flatten)]
     tunnel: TunnelArguments,

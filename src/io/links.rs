@@ -29,7 +29,7 @@ pub enum Links {
     /// The box's.
     Box(BoxLinks),
     /// The gateway's.
-    Gateway(GatewayLinks),
+    Gateway(Box<GatewayLinks>),
 }
 
 /// One uplink's socket, or the want of it.
@@ -96,7 +96,8 @@ impl Links {
     /// The gateway's. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
     #[must_use]
     pub fn for_gateway(socket: GatewaySocket, mtu_bound: Option<u16>) -> Self {
-        Self::Gateway(GatewayLinks { socket, announced: false, destinations: [const { None }; UPLINKS_MAX], mtu_bound })
+        let destinations = [const { None }; UPLINKS_MAX];
+        Self::Gateway(Box::new(GatewayLinks { socket, announced: false, destinations, mtu_bound }))
     }
 
     /// Whether one socket serves all uplinks.
@@ -200,8 +201,11 @@ impl Links {
     /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
     #[must_use]
     pub fn tap_mtu(&self, peer_mtu: u16) -> Option<u16> {
-        let (Self::Box(BoxLinks { mtu_bound, .. }) | Self::Gateway(GatewayLinks { mtu_bound, .. })) = self;
-        mtu_bound.map(|bound| bound.min(peer_mtu.max(crate::config::TAP_MTU_MIN)))
+        let bound = match self {
+            Self::Box(links) => links.mtu_bound,
+            Self::Gateway(links) => links.mtu_bound,
+        };
+        bound.map(|bound| bound.min(peer_mtu.max(crate::config::TAP_MTU_MIN)))
     }
 }
 

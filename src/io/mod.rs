@@ -1,7 +1,7 @@
 //! The shell: the only place that touches the kernel.
 //!
 //! [`run_box`] and [`run_gateway`] open what the configuration names, put the core in the middle, and run the
-//! [`reactor`] until a signal comes.
+//! reactor until a signal comes.
 
 mod buffers;
 mod datagram_port;

@@ -38,7 +38,7 @@ impl ActiveBackup {
     }
 
     #[inline]
-    pub(super) fn next(&self) -> UplinkSet {
+    pub(super) fn schedule(&self) -> UplinkSet {
         self.active.map_or(UplinkSet::EMPTY, UplinkSet::only)
     }
 }

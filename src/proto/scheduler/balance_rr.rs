@@ -35,7 +35,7 @@ impl BalanceRr {
     }
 
     #[inline]
-    pub(super) fn next(&mut self) -> UplinkSet {
+    pub(super) fn schedule(&mut self) -> UplinkSet {
         if self.left == 0 {
             self.current = self.successor();
             self.left = self.current.map_or(0, |uplink| self.quotas[uplink.index()]);

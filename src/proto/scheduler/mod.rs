@@ -1,7 +1,7 @@
 //! Which uplinks each frame goes to.
 //!
 //! A mode is asked twice: [`Scheduler::refresh`] when the uplinks have changed, where all thinking is done, and
-//! [`Scheduler::next`] for every frame, which only looks up the outcome.
+//! [`Scheduler::schedule`] for every frame, which only looks up the outcome.
 
 mod active_backup;
 mod balance_rr;
@@ -114,11 +114,11 @@ impl Scheduler {
 
     /// Where the next frame goes; empty if there is nowhere.
     #[inline]
-    pub fn next(&mut self) -> UplinkSet {
+    pub fn schedule(&mut self) -> UplinkSet {
         match self {
             Self::Broadcast(members) => *members,
-            Self::BalanceRr(mode) => mode.next(),
-            Self::ActiveBackup(mode) => mode.next(),
+            Self::BalanceRr(mode) => mode.schedule(),
+            Self::ActiveBackup(mode) => mode.schedule(),
         }
     }
 }

@@ -240,7 +240,7 @@ impl<T: Payload> Tunnel<T> {
         let length = frame.bytes().len();
         self.check_length(length)?;
         self.probe_clock.on_frame(now);
-        let uplinks = self.scheduler.next();
+        let uplinks = self.scheduler.schedule();
         if uplinks.is_empty() || self.frames.len() == FRAMES_WAITING_MAX {
             return Err(DropReason::NoUplink);
         }

@@ -53,6 +53,7 @@ pub struct Head {
 
 /// What the kinds say beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "the core allocates nothing, and messages are few and short-lived")]
 pub enum Message {
     /// Asks for a reply, and vouches for the address it comes from.
     Probe {

@@ -1,12 +1,13 @@
-//! What the tunnel is for, by the lab's own count: streams over links that differ, lose and fail. Needs root.
+//! What the tunnel is for: streams over links that differ, lose and fail.
 //!
 //! These tests hold what must never happen (loss where none is allowed, wrong order, duplicates). How fast and how
 //! soon is measured by `braid-lab run`, and told in the README.
 
-mod common;
-
-use common::{is_root, run_scenario};
 use serde_json::Value;
+
+use crate::lab::{Lab, TWO, await_that, may_run, missing, run_scenario};
+
+const MODES: [&str; 3] = ["broadcast", "balance-rr", "active-backup"];
 
 fn scenario(more: &str) -> String {
     format!(
@@ -39,7 +40,7 @@ fn assert_in_order_and_once(report: &Value) {
 
 #[test]
 fn striping_over_unlike_links_arrives_in_order_and_whole() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     for direction in ["up", "down"] {
@@ -51,7 +52,7 @@ fn striping_over_unlike_links_arrives_in_order_and_whole() {
 
 #[test]
 fn without_a_window_the_same_arrives_out_of_order() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let report = run_scenario(&scenario(""), "--mode balance-rr --window off");
@@ -61,7 +62,7 @@ fn without_a_window_the_same_arrives_out_of_order() {
 
 #[test]
 fn broadcast_loses_nothing_whichever_uplink_fails_and_however() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     for (uplink, fails, returns) in
@@ -76,7 +77,7 @@ fn broadcast_loses_nothing_whichever_uplink_fails_and_however() {
 
 #[test]
 fn the_other_modes_lose_only_what_was_under_way_until_the_failure_was_noticed() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     // At 760 datagrams a second: a quarter of a second's worth, on one uplink or on both.
@@ -91,7 +92,7 @@ fn the_other_modes_lose_only_what_was_under_way_until_the_failure_was_noticed() 
 
 #[test]
 fn random_loss_on_one_uplink_costs_only_the_lost() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let report = run_scenario(&scenario("loss = \"2%\""), "--mode balance-rr");
@@ -105,7 +106,7 @@ fn random_loss_on_one_uplink_costs_only_the_lost() {
 
 #[test]
 fn a_translation_that_forgets_its_ports_is_followed() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     let events = event("1500ms", "near", "nat-rebind");
@@ -119,7 +120,7 @@ fn a_translation_that_forgets_its_ports_is_followed() {
 
 #[test]
 fn a_way_that_is_dead_in_one_direction_only_is_noticed_by_the_end_that_uses_it() {
-    if !is_root() {
+    if !may_run() {
         return;
     }
     for (action, direction) in [("blackhole-up", "up"), ("blackhole-down", "down")] {
@@ -129,4 +130,37 @@ fn a_way_that_is_dead_in_one_direction_only_is_noticed_by_the_end_that_uses_it()
         assert_in_order_and_once(&report);
         assert!(count(&report, "lost") <= 95, "{action}: {report:#}");
     }
+}
+
+#[test]
+fn every_mode_carries_both_directions_in_order_over_both_families() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    for mode in MODES {
+        for (gateway, listen) in [("203.0.113.1", "0.0.0.0:4754"), ("[2001:db8:ffff::1]:4754", "[::]:4754")] {
+            let mut far = lab.start_gateway(&format!("--listen {listen} --mode {mode}"));
+            let mut near = lab.start_box(&format!("--gateway {gateway} --mode {mode}"));
+            near.await_log_times("-> up: ", 2);
+            far.await_log_times("-> up: ", 2);
+            await_that("a ping is answered", || lab.answers());
+            for way in [Lab::UP, Lab::DOWN] {
+                assert_eq!(missing(&lab.stream(way, 700, || {})), 0, "{mode} {gateway} {way:?}");
+            }
+            assert_eq!((near.stop(), far.stop()), (Some(0), Some(0)));
+        }
+    }
+}
+
+#[test]
+fn pinned_and_spinning_it_works_as_well() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let flags = "--cpu 0 --busy-poll 50us";
+    let (_far, _near) = (lab.start_gateway(flags), lab.start_box(flags));
+    await_that("a ping is answered", || lab.answers());
+    assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
 }

@@ -19,13 +19,25 @@ pub const BOX_ADDRESS: &str = "10.9.0.1";
 /// The gateway's address in the tunnel.
 pub const GATEWAY_ADDRESS: &str = "10.9.0.2";
 
+/// Two uplinks of 5 and 15 ms.
+pub const TWO: &str = r#"
+name = "two"
+duration = "1s"
+[[uplink]]
+name = "a"
+delay = "5ms"
+[[uplink]]
+name = "b"
+delay = "15ms"
+"#;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// There is one lab on a machine, and tests take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Whether a test that needs root may run; says loudly if not, and fails where tests are not to be skipped.
-pub fn is_root() -> bool {
+pub fn may_run() -> bool {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     let has_tun = Path::new("/dev/net/tun").exists();
     if is_root && has_tun {

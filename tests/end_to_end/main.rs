@@ -1,0 +1,9 @@
+//! Both ends for real: TAPs, UDP sockets, io_uring, namespaces, emulated links. Needs root.
+//!
+//! One program, since there is one lab on a machine and its tests take turns.
+
+mod lab;
+mod lifecycle;
+mod streams;
+mod uplinks;
+mod wire;

@@ -1,0 +1,111 @@
+//! Uplinks that come, go, refuse, and carry less than others.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::lab::{BOX, GATEWAY, Lab, TWO, await_that, may_run, missing};
+
+#[test]
+fn a_box_reaches_a_gateway_that_hears_both_families_by_ipv4() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let _far = lab.start_gateway("--listen [::]:4754");
+    let _near = lab.start_box("");
+    await_that("a ping is answered", || lab.answers());
+}
+
+#[test]
+fn an_interface_that_vanishes_and_comes_back_is_used_again() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let flags = "--mode broadcast";
+    let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
+    near.await_log_times("-> up: ", 2);
+    await_that("a ping is answered", || lab.answers());
+    let unplug = || {
+        thread::sleep(Duration::from_millis(300));
+        lab.run(BOX, "ip link del dev a");
+        // The kernel sets it down before it removes it, and may have done both by the time that the news are read.
+        near.await_log("uplink a: up -> down: the interface is ");
+    };
+    assert_eq!(missing(&lab.stream(Lab::UP, 1500, unplug)), 0);
+    // As a modem that is plugged in again: another interface, of the same name.
+    lab.run(BOX, "ip link add name a type veth peer name box netns braid-isp-a");
+    lab.run(BOX, "ip link set dev a up");
+    lab.run(BOX, "ip addr add 10.101.0.2/24 dev a");
+    lab.run("braid-isp-a", "ip link set dev box up");
+    lab.run("braid-isp-a", "ip addr add 10.101.0.1/24 dev box");
+    for family in ["-4", "-6"] {
+        let _ = lab.command("braid-isp-a", &format!("ip {family} rule del iif box lookup 100")).output();
+        lab.run("braid-isp-a", &format!("ip {family} rule add iif box lookup 100"));
+    }
+    lab.run(BOX, "ip route replace default via 10.101.0.1 dev a metric 100");
+    near.await_log("uplink a: down -> probation");
+    near.await_log("uplink a: probation -> up");
+    assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
+}
+
+#[test]
+fn a_lost_carrier_is_noticed_at_once_and_a_found_one_too() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let flags = "--mode balance-rr";
+    let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
+    near.await_log_times("-> up: ", 2);
+    await_that("a ping is answered", || lab.answers());
+    lab.run("braid-isp-b", "ip link set dev box down");
+    near.await_log("uplink b: up -> down: no carrier");
+    assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
+    lab.run("braid-isp-b", "ip link set dev box up");
+    near.await_log("uplink b: probation -> up");
+    assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
+}
+
+#[test]
+fn a_refused_uplink_is_down_and_tried_again() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let flags = "--mode balance-rr";
+    let (mut far, near) = (lab.start_gateway(flags), lab.start_box(flags));
+    near.await_log_times("-> up: ", 2);
+    far.kill();
+    near.await_log("Connection refused");
+    let _far = lab.start_gateway(flags);
+    near.await_log_times("-> up: ", 4);
+    await_that("a ping is answered", || lab.answers());
+    // A firewall's no is an errno too.
+    lab.run(BOX, "nft add table inet t");
+    lab.run(BOX, "nft add chain inet t out { type filter hook output priority 0 ; }");
+    lab.run(BOX, "nft add rule inet t out oifname b udp dport 4754 drop");
+    near.await_log("uplink b: up -> down: Operation not permitted");
+    assert_eq!(missing(&lab.stream(Lab::UP, 500, || {})), 0);
+    lab.run(BOX, "nft delete table inet t");
+    near.await_log("uplink b: probation -> up");
+}
+
+#[test]
+fn the_tap_takes_its_mtu_from_the_smallest_uplink_at_both_ends() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(&TWO.replace("delay = \"15ms\"", "delay = \"15ms\"\nmtu = 1400"));
+    let (_far, near) = (lab.start_gateway(""), lab.start_box(""));
+    await_that("a ping is answered", || lab.answers());
+    assert!(near.log().contains("1400 - IP 20 - UDP 8 - GRE 8 - inner Ethernet 14 = 1350"), "{}", near.log());
+    for namespace in [BOX, GATEWAY] {
+        await_that("the MTU is 1350", || {
+            let mtu = lab.run(namespace, "cat /sys/class/net/braid0/mtu").stdout;
+            String::from_utf8_lossy(&mtu).trim() == "1350"
+        });
+    }
+    lab.run(BOX, "ping -q -c 2 -W 2 -M do -s 1322 10.9.0.2");
+    assert!(!near.counters().contains("path_mtu"), "{}", near.log());
+}

@@ -1,0 +1,101 @@
+//! What is on the wire, and what must not get in from there.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use crate::lab::{BOX, GATEWAY, Lab, TWO, await_that, may_run};
+
+#[test]
+fn foreign_datagrams_are_dropped_counted_and_not_answered() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let (far, _near) = (lab.start_gateway(""), lab.start_box(""));
+    await_that("a ping is answered", || lab.answers());
+    let garbage = [
+        "",
+        "1000",
+        "10006558",
+        "1000655800000001aabb",
+        "1001655800000001",
+        "9000655800000001",
+        "1000080000000001",
+        "3000655800000001",
+        "300088b60000000100000001",
+        "300088b60000000000000001ffff",
+        "1000655800000001ffffffffffff0200000000010800450000000000",
+    ];
+    // From an address that no probe has vouched for; what comes back is looked at by the same script.
+    let script = "import socket,sys\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\ns.settimeout(0.3)\n\
+                  for h in sys.argv[1:]:\n s.sendto(bytes.fromhex(h),('203.0.113.1',4754))\n\
+                  try:\n s.recv(2000)\n print('answered')\nexcept TimeoutError:\n print('silence')\n";
+    let output = lab.command(BOX, "python3 -c").arg(script).args(garbage).output().expect("python3 runs");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "silence", "{output:?}");
+    let counters = far.counters();
+    for (reason, count) in [
+        ("truncated", 4),
+        ("runt", 1),
+        ("version", 1),
+        ("checksum_or_routing", 1),
+        ("protocol_type", 1),
+        ("reserved_bits", 1),
+        ("unknown_session", 1),
+        ("unknown_source", 1),
+    ] {
+        assert!(counters.contains(&format!(" {reason}={count}")), "{reason}: {counters}");
+    }
+    assert!(lab.answers(), "and the tunnel is none the worse for it");
+}
+
+/// Waits until tshark says that it captures.
+fn await_capture(tshark: &mut Child) {
+    let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
+    let begun = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Capturing on"));
+    assert!(begun, "tshark is needed: 'tools/test' installs it");
+    // The rest is read, so that tshark never waits for a reader.
+    thread::spawn(move || lines.for_each(drop));
+}
+
+#[test]
+fn tshark_reads_frames_as_gre_that_carries_ethernet() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
+    await_that("a ping is answered", || lab.answers());
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let capture = lab
+        .command(GATEWAY, &format!("tshark -q -i a -a packets:30 -a duration:20 -w {}", file.path().display()))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut capture = capture.expect("ip runs");
+    await_capture(&mut capture);
+    lab.run(BOX, "ping -q -c 20 -i 0.1 10.9.0.2");
+    capture.wait().expect("tshark ends");
+    let output = Command::new("tshark")
+        .arg("-r")
+        .arg(file.path())
+        .args(["-Y", "icmp.type == 8 && gre", "-T", "fields"])
+        .args([
+            "-e",
+            "udp.dstport",
+            "-e",
+            "gre.proto",
+            "-e",
+            "gre.sequence_number",
+            "-e",
+            "eth.type",
+            "-e",
+            "icmp.type",
+        ])
+        .output()
+        .expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().next().unwrap_or_else(|| panic!("nothing was read: {output:?}"));
+    let columns: Vec<&str> = line.split('\t').collect();
+    assert_eq!((columns[0], columns[1], columns[4]), ("4754", "0x6558", "8"), "{text}");
+    assert!(columns[3].contains("0x0800"), "the inner Ethernet frame is read too: {text}");
+}
