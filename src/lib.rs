@@ -7,6 +7,7 @@
 //! - [`units`] and [`config`]: what a run needs to know, as plain validated data.
 //! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
 //! - [`cli`]: what the user typed, made into a `config`.
+//! - [`fuzzing`]: what the fuzzer does to the core, and the tests repeat.
 //! - [`run`]: parse, log, run, tell. The binaries are one call to it.
 //!
 //! ```text
@@ -23,6 +24,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod fuzzing;
 pub mod io;
 pub mod proto;
 pub mod run;

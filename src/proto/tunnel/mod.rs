@@ -241,8 +241,11 @@ impl<T: Payload> Tunnel<T> {
         self.check_length(length)?;
         self.probe_clock.on_frame(now);
         let uplinks = self.scheduler.schedule();
-        if uplinks.is_empty() || self.frames.len() == FRAMES_WAITING_MAX {
+        if uplinks.is_empty() {
             return Err(DropReason::NoUplink);
+        }
+        if self.frames.len() == FRAMES_WAITING_MAX {
+            return Err(DropReason::NoBuffer);
         }
         let header = wire::frame_header(seq::truncate(self.next_sequence));
         self.next_sequence += 1;
