@@ -19,6 +19,7 @@ mod traffic;
 mod tunnel;
 mod video;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -240,7 +241,8 @@ fn up(name: &str) -> Result<(), Failure> {
         thread::sleep(Duration::from_millis(20));
     }
     for (uplink, report) in scenario.uplinks.iter().zip(lab.down()) {
-        println!("{}: {}", uplink.name, serde_json::to_string(&report).unwrap_or_default());
+        // Whoever started the lab may have stopped listening long ago.
+        let _ = writeln!(io::stdout(), "{}: {}", uplink.name, serde_json::to_string(&report).unwrap_or_default());
     }
     Ok(())
 }
