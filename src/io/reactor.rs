@@ -19,7 +19,7 @@ use super::ring::{Files, Ring, RingError, Woken};
 use super::status;
 use super::sys;
 use super::tap::Tap;
-use super::tap_port::{self, READS_MAX, ReadOutcome, ReadStrategy, TapPort, WRITES_MAX};
+use super::tap_port::{self, READS_MAX, ReadOutcome, TapPort, WRITES_MAX};
 use super::token::Token;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
 use crate::proto::stats::DropReason;
@@ -95,11 +95,12 @@ impl Reactor {
         let arena = new_arena(frame_length_max).map_err(advise("map the packet buffers"))?;
         let fixed = register_arena(&ring, &arena);
         let provided = ProvidedBuffers::register(&ring, &arena)?;
+        // Before the TAP is registered, since the ring looks at the file's flags then.
+        let reads_max = prepare_reads(&tap).map_err(advise("set the TAP up for reading"))?;
         files
             .set(&ring, tap_port::FILE_PLACE, tap.as_fd().as_raw_fd())
             .map_err(advise("register the TAP with io_uring"))?;
-        let strategy = read_strategy(&tap).map_err(advise("set the TAP up for reading"))?;
-        let tap_port = TapPort::new(&arena, strategy, fixed);
+        let tap_port = TapPort::new(&arena, reads_max, fixed);
         let port = DatagramPort::new(if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink });
         Ok(Self {
             ring,
@@ -189,7 +190,6 @@ impl Reactor {
         while let Some(entry) = self.ring.reap() {
             match Token::unpack(entry.user_data()) {
                 Some(Token::TapRead { slot }) => self.on_tap_read(now, slot, entry.result())?,
-                Some(Token::TapReadable) => self.tap_port.on_readable(),
                 Some(Token::TapWrite { index }) => self.on_tap_written(index, entry.result()),
                 Some(Token::Receive { socket, generation }) => self.on_received(now, socket, generation, &entry),
                 Some(Token::Send { socket, index }) => self.on_sent(now, socket, index, entry.result()),
@@ -375,11 +375,16 @@ fn register_arena(ring: &Ring, arena: &Rc<Arena>) -> bool {
     registered.is_ok()
 }
 
-fn read_strategy(tap: &Tap) -> io::Result<ReadStrategy> {
+/// Sees to it that reads wait in the ring, and returns how many should.
+///
+/// Since Linux 6.4 the ring can try a TAP read without blocking, and waits for frames by itself. Before, it does so
+/// only if the file does not block, and only once for each read: one that is woken and finds that another has taken
+/// the frame is handed to a thread of its own.
+fn prepare_reads(tap: &Tap) -> io::Result<usize> {
     if sys::nowait_capable(tap.as_fd()) {
-        return Ok(ReadStrategy::Waiting);
+        return Ok(READS_MAX);
     }
-    tracing::info!("this kernel cannot try TAP reads without blocking: polling the TAP before reading");
-    tap.set_nonblocking(true)?;
-    Ok(ReadStrategy::Polled)
+    tracing::info!("this kernel cannot try TAP reads without blocking (Linux 6.4 can): reading one frame at a time");
+    tap.set_nonblocking()?;
+    Ok(1)
 }

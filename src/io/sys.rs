@@ -1,7 +1,7 @@
 //! System calls that no crate wraps as we need them, one each.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -138,21 +138,4 @@ pub fn is_persistent_tap(file: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: TUNGETIFF fills in the flags, and nothing else of the union was written.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Ok(i32::from(flags) & libc::IFF_PERSIST != 0)
-}
-
-/// Sets or clears O_NONBLOCK.
-///
-/// # Errors
-/// What fcntl(2) says.
-pub fn set_nonblocking(file: &impl AsFd, nonblocking: bool) -> io::Result<()> {
-    let descriptor = file.as_fd().as_raw_fd();
-    // SAFETY: F_GETFL takes no argument and touches no memory.
-    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFL) };
-    if flags < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
-    // SAFETY: F_SETFL takes a number and touches no memory.
-    let result = unsafe { libc::fcntl(descriptor, libc::F_SETFL, wanted) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

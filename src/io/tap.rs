@@ -65,12 +65,12 @@ impl Tap {
         unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
     }
 
-    /// Makes reads from the file return at once, or wait.
+    /// Makes reads from the file return at once when there is no frame.
     ///
     /// # Errors
     /// What fcntl(2) says.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        sys::set_nonblocking(&self.as_fd(), nonblocking)
+    pub fn set_nonblocking(&self) -> io::Result<()> {
+        self.device.set_nonblocking(true)
     }
 
     /// The MTU, in bytes.

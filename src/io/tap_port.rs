@@ -1,9 +1,7 @@
 //! Frames from and to the TAP, by the ring.
 //!
-//! Where the kernel can try a TAP read without blocking (6.4), reads wait in the ring, as many as the last batch
-//! suggests: one while little happens, since each waiting read is woken for each frame; up to [`READS_MAX`] under
-//! load. Older kernels would give every such read a thread of its own, so there the ring waits for the TAP to become
-//! readable, and reads are submitted that return at once.
+//! Reads wait in the ring, as many as the last batch of completions suggests: one while little happens, since every
+//! waiting read is woken for each frame; up to [`READS_MAX`] under load.
 
 use std::io;
 use std::rc::Rc;
@@ -24,15 +22,6 @@ pub const WRITES_MAX: usize = 1024;
 /// The TAP's place among the registered files.
 pub const FILE_PLACE: u32 = 0;
 
-/// How reads wait for frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadStrategy {
-    /// In the ring.
-    Waiting,
-    /// Not at all: the ring polls the TAP, then reads.
-    Polled,
-}
-
 /// What a read brought.
 #[derive(Debug)]
 pub enum ReadOutcome {
@@ -47,31 +36,27 @@ pub enum ReadOutcome {
 /// The TAP's side of the reactor.
 pub struct TapPort {
     arena: Rc<Arena>,
-    strategy: ReadStrategy,
+    reads_max: usize,
     /// Whether the arena is registered, so that fixed reads and writes can be used.
     fixed: bool,
     reads_in_flight: usize,
     reads_wanted: usize,
     frames_in_batch: usize,
-    /// Polled: the TAP has said that it is empty, or has not been asked yet.
-    empty: bool,
-    poll_in_flight: bool,
     writes: Slab<Lease>,
 }
 
 impl TapPort {
-    /// For a TAP that is in place [`FILE_PLACE`] of the registered files.
+    /// For a TAP that is in place [`FILE_PLACE`] of the registered files, and at most `reads_max` reads in flight.
     #[must_use]
-    pub fn new(arena: &Rc<Arena>, strategy: ReadStrategy, fixed: bool) -> Self {
+    pub fn new(arena: &Rc<Arena>, reads_max: usize, fixed: bool) -> Self {
+        assert!((1..=READS_MAX).contains(&reads_max));
         Self {
             arena: Rc::clone(arena),
-            strategy,
+            reads_max,
             fixed,
             reads_in_flight: 0,
             reads_wanted: 1,
             frames_in_batch: 0,
-            empty: true,
-            poll_in_flight: false,
             writes: Slab::with_capacity(WRITES_MAX),
         }
     }
@@ -82,16 +67,7 @@ impl TapPort {
     /// What io_uring_enter(2) says.
     pub fn replenish(&mut self, ring: &mut Ring) -> io::Result<()> {
         let frames = std::mem::take(&mut self.frames_in_batch);
-        self.reads_wanted = (frames * 2).clamp(1, READS_MAX);
-        match self.strategy {
-            ReadStrategy::Waiting => self.push_reads(ring),
-            ReadStrategy::Polled if self.empty && self.reads_in_flight == 0 => self.push_poll(ring),
-            ReadStrategy::Polled if !self.empty => self.push_reads(ring),
-            ReadStrategy::Polled => Ok(()),
-        }
-    }
-
-    fn push_reads(&mut self, ring: &mut Ring) -> io::Result<()> {
+        self.reads_wanted = (frames * 2).clamp(1, self.reads_max);
         while self.reads_in_flight < self.reads_wanted {
             // Without a free slot the frames wait in the TAP's own queue: that is flow control.
             let Some(slot) = self.arena.take() else { break };
@@ -111,32 +87,9 @@ impl TapPort {
             opcode::Read::new(file, address, length).offset(u64::MAX).build()
         };
         let entry = entry.user_data(Token::TapRead { slot }.pack());
-        match self.strategy {
-            // SAFETY: The slot was taken for this read and is nobody else's until it completes; the arena outlives
-            // the ring's operations (see the reactor's drop).
-            ReadStrategy::Waiting => unsafe { ring.push(&entry) },
-            // SAFETY: As above.
-            ReadStrategy::Polled => unsafe { ring.push_immediate(&entry) },
-        }
-    }
-
-    fn push_poll(&mut self, ring: &mut Ring) -> io::Result<()> {
-        if self.poll_in_flight {
-            return Ok(());
-        }
-        let entry = opcode::PollAdd::new(types::Fixed(FILE_PLACE), libc::POLLIN as u32)
-            .build()
-            .user_data(Token::TapReadable.pack());
-        self.poll_in_flight = true;
-        // SAFETY: The operation points to no memory.
+        // SAFETY: The slot was taken for this read and is nobody else's until it completes; the arena outlives the
+        // ring's operations (see the reactor's drop).
         unsafe { ring.push(&entry) }
-    }
-
-    /// The poll has completed.
-    pub fn on_readable(&mut self) {
-        self.poll_in_flight = false;
-        self.empty = false;
-        self.frames_in_batch = self.frames_in_batch.max(1);
     }
 
     /// A read has completed with `result`.
@@ -145,10 +98,7 @@ impl TapPort {
         let Ok(length) = usize::try_from(result) else {
             self.arena.put_back(slot);
             return match -result {
-                libc::EAGAIN | libc::EINTR => {
-                    self.empty = true;
-                    ReadOutcome::Empty
-                }
+                libc::EAGAIN | libc::EINTR => ReadOutcome::Empty,
                 errno => ReadOutcome::Failed(io::Error::from_raw_os_error(errno)),
             };
         };

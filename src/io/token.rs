@@ -15,8 +15,6 @@ pub enum Token {
         /// The slot.
         slot: u32,
     },
-    /// The TAP has something to read.
-    TapReadable,
     /// A frame was written to the TAP.
     TapWrite {
         /// Which write.
@@ -50,13 +48,12 @@ impl Token {
     pub const fn pack(self) -> u64 {
         let (kind, socket, generation, index) = match self {
             Self::TapRead { slot } => (1, 0, 0, slot),
-            Self::TapReadable => (2, 0, 0, 0),
-            Self::TapWrite { index } => (3, 0, 0, index),
-            Self::Receive { socket, generation } => (4, socket, generation, 0),
-            Self::Send { socket, index } => (5, socket, 0, index),
-            Self::Signal => (6, 0, 0, 0),
-            Self::LinkNews => (7, 0, 0, 0),
-            Self::Cancel => (8, 0, 0, 0),
+            Self::TapWrite { index } => (2, 0, 0, index),
+            Self::Receive { socket, generation } => (3, socket, generation, 0),
+            Self::Send { socket, index } => (4, socket, 0, index),
+            Self::Signal => (5, 0, 0, 0),
+            Self::LinkNews => (6, 0, 0, 0),
+            Self::Cancel => (7, 0, 0, 0),
         };
         (kind << 56) | ((socket as u64) << 48) | ((generation as u64) << 32) | index as u64
     }
@@ -67,13 +64,12 @@ impl Token {
         let (socket, generation, index) = ((word >> 48) as u8, (word >> 32) as u16, word as u32);
         Some(match word >> 56 {
             1 => Self::TapRead { slot: index },
-            2 => Self::TapReadable,
-            3 => Self::TapWrite { index },
-            4 => Self::Receive { socket, generation },
-            5 => Self::Send { socket, index },
-            6 => Self::Signal,
-            7 => Self::LinkNews,
-            8 => Self::Cancel,
+            2 => Self::TapWrite { index },
+            3 => Self::Receive { socket, generation },
+            4 => Self::Send { socket, index },
+            5 => Self::Signal,
+            6 => Self::LinkNews,
+            7 => Self::Cancel,
             _ => return None,
         })
     }
@@ -89,7 +85,6 @@ mod tests {
         fn unpacking_undoes_packing(socket: u8, generation: u16, index: u32) {
             for token in [
                 Token::TapRead { slot: index },
-                Token::TapReadable,
                 Token::TapWrite { index },
                 Token::Receive { socket, generation },
                 Token::Send { socket, index },

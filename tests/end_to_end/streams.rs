@@ -61,6 +61,21 @@ fn without_a_window_the_same_arrives_out_of_order() {
 }
 
 #[test]
+fn a_video_is_decoded_whole_and_would_not_be_if_its_order_were_not_restored() {
+    if !may_run() {
+        return;
+    }
+    let text = scenario("").replace("kind = \"cbr\", rate = \"8mbit\"", "kind = \"video\", rate = \"4mbit\"");
+    let report = run_scenario(&text, "--mode balance-rr");
+    assert_in_order_and_once(&report);
+    let (expected, decoded) = (count(&report, "frames_expected"), count(&report, "frames_decoded"));
+    assert!(expected > 60 && decoded == expected, "{report:#}");
+    assert_eq!((count(&report, "lost"), count(&report, "decode_errors")), (0, 0), "{report:#}");
+    let report = run_scenario(&text, "--mode balance-rr --window off");
+    assert!(count(&report, "decode_errors_order") > 0, "{report:#}");
+}
+
+#[test]
 fn broadcast_loses_nothing_whichever_uplink_fails_and_however() {
     if !may_run() {
         return;
