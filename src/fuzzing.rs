@@ -29,8 +29,8 @@ impl Payload for Bytes {
 
 /// Datagrams from a hostile network, given to one end of a tunnel.
 ///
-/// The first byte of `input` says which end; then each datagram comes behind a byte for its source, one for the
-/// milliseconds since the one before, and its length as 16 bits, little-endian.
+/// The first byte of `input` says which end; then each datagram comes behind a byte for its source, one for the time
+/// since the one before, and its length as 16 bits, little-endian.
 ///
 /// # Panics
 /// If the tunnel does what it must never do: deliver what did not come, deliver more than came, hold without bound.
@@ -42,7 +42,7 @@ pub fn decapsulator(input: &[u8]) {
     let mut offered: Vec<Bytes> = vec![];
     while input.len() >= PIECE_HEADER_LENGTH {
         let source = input.get_u8();
-        now = now + Duration::from_millis(input.get_u8().into());
+        now = now + pause(input.get_u8());
         let length = usize::from(input.get_u16_le()).min(input.len());
         let datagram = input.split_to(length);
         check_header(&datagram);
@@ -55,6 +55,13 @@ pub fn decapsulator(input: &[u8]) {
     }
     tunnel.handle_timeout(now + Duration::from_secs(10));
     drain(&mut tunnel, &mut offered);
+}
+
+/// Milliseconds, or for the highest values tenths of seconds, so that all that takes its time can happen.
+fn pause(byte: u8) -> Duration {
+    const MILLISECONDS_MAX: u8 = 200;
+    let tenths = u64::from(byte.saturating_sub(MILLISECONDS_MAX));
+    Duration::from_millis(u64::from(byte.min(MILLISECONDS_MAX)) + tenths * 100)
 }
 
 fn new_tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {

@@ -98,7 +98,7 @@ impl TapPort {
         let Ok(length) = usize::try_from(result) else {
             self.arena.put_back(slot);
             return match -result {
-                libc::EAGAIN | libc::EINTR => ReadOutcome::Empty,
+                libc::EAGAIN | libc::EINTR | libc::ENOMEM | libc::ENOBUFS => ReadOutcome::Empty,
                 errno => ReadOutcome::Failed(io::Error::from_raw_os_error(errno)),
             };
         };

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::{BOX, BOX_ADDRESS, GATEWAY, Lab, TWO, await_that, may_run, missing, program};
+use crate::lab::{BOX, BOX_ADDRESS, GATEWAY, Lab, PATIENT, TWO, await_that, may_run, missing, program};
 
 #[test]
 fn after_sigterm_nothing_is_left() {
@@ -48,7 +48,7 @@ fn either_end_may_be_killed_and_comes_back() {
     }
     let lab = Lab::up(TWO);
     for mode in ["broadcast", "balance-rr"] {
-        let flags = format!("--mode {mode}");
+        let flags = format!("--mode {mode} {PATIENT}");
         let (mut far, mut near) = (lab.start_gateway(&flags), lab.start_box(&flags));
         await_that("a ping is answered", || lab.answers());
         // Long enough for a receiver to be far ahead of where a restarted sender begins.

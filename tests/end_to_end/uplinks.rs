@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::{BOX, GATEWAY, Lab, TWO, await_that, may_run, missing};
+use crate::lab::{BOX, GATEWAY, Lab, PATIENT, TWO, await_that, may_run, missing};
 
 #[test]
 fn a_box_reaches_a_gateway_that_hears_both_families_by_ipv4() {
@@ -55,7 +55,7 @@ fn a_lost_carrier_is_noticed_at_once_and_a_found_one_too() {
         return;
     }
     let lab = Lab::up(TWO);
-    let flags = "--mode balance-rr";
+    let flags = &format!("--mode balance-rr {PATIENT}");
     let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
     near.await_log_times("-> up: ", 2);
     await_that("a ping is answered", || lab.answers());
@@ -73,7 +73,7 @@ fn a_refused_uplink_is_down_and_tried_again() {
         return;
     }
     let lab = Lab::up(TWO);
-    let flags = "--mode balance-rr";
+    let flags = &format!("--mode balance-rr {PATIENT}");
     let (mut far, near) = (lab.start_gateway(flags), lab.start_box(flags));
     near.await_log_times("-> up: ", 2);
     far.kill();

@@ -66,7 +66,8 @@ impl LossMeter {
             return;
         }
         let lost = sent.saturating_sub(checkpoint.received - begun.received);
-        self.loss = Some(PartsPerMillion((lost * 1_000_000 / sent) as u32));
+        // The counters are the peer's word, and may be anything.
+        self.loss = Some(PartsPerMillion((u128::from(lost) * 1_000_000 / u128::from(sent)) as u32));
         self.begun = Some(checkpoint);
     }
 }
@@ -236,6 +237,17 @@ mod tests {
         measurements.on_probe(at(2000), 0, 10, 10);
         measurements.on_probe(at(4000), 0, 110, 110);
         assert_eq!(measurements.loss_receiving(), Some(PartsPerMillion(0)));
+    }
+
+    #[test]
+    fn absurd_counters_are_borne() {
+        let mut measurements = Measurements::default();
+        for (second, sent) in [0, u64::MAX, 7, u64::MAX - 1].into_iter().enumerate() {
+            let received = Traffic { packets: sent / 3, bytes: sent };
+            measurements.on_probe(at(second as u64 * 2000), u64::MAX - sent, sent, sent / 2);
+            measurements.on_reply(at(second as u64 * 2000), Instant::ZERO, sent, received);
+        }
+        assert_eq!(measurements.loss_receiving(), Some(PartsPerMillion(500_000)));
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Emulator {
 fn start_emulator(name: &str, index: usize, scenario: &Scenario) -> Result<Emulator, String> {
     let program = own_program()?;
     let uplink = &scenario.uplinks[index].name;
-    let mut child = namespaces::command_in(&namespaces::provider(uplink), program)
+    let mut child = namespaces::prompt_command_in(&namespaces::provider(uplink), program)
         .args(["emulate", name, &index.to_string(), &scenario.seed.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -150,6 +150,20 @@ pub fn command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Comm
     command
 }
 
+/// [`command_in`] ahead of all ordinary processes (chrt(1), SCHED_FIFO), where the kernel allows it: for what stands
+/// for the world outside, which does not wait for a CPU.
+#[must_use]
+pub fn prompt_command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    const CHRT: [&str; 3] = ["chrt", "--fifo", "1"];
+    let tried = Command::new(CHRT[0]).args(&CHRT[1..]).arg("true").stderr(std::process::Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return command_in(namespace, program);
+    }
+    let mut command = command_in(namespace, CHRT[0]);
+    command.args(&CHRT[1..]).arg(program);
+    command
+}
+
 fn join(one: (&str, &str), other: (&str, &str), mtu: u16) -> Result<(), String> {
     ip(&format!(
         "link add name {} netns {} mtu {mtu} type veth peer name {} netns {} mtu {mtu}",

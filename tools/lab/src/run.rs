@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::addresses::{GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
 use crate::clock::monotonic_nanoseconds;
 use crate::lab::{Lab, own_program};
-use crate::namespaces::{BOX, GATEWAY_NAMESPACE, command_in};
+use crate::namespaces::{BOX, GATEWAY_NAMESPACE, prompt_command_in};
 use crate::report::{Fault, Happened, Report};
 use crate::scenario::{Scenario, TrafficKind};
 use crate::stop::Stop;
@@ -191,7 +191,7 @@ impl Source {
     fn start(namespace: &str, to: SocketAddr, scenario: &Scenario) -> Result<Self, String> {
         let traffic = &scenario.traffic;
         let is_relay = traffic.kind == TrafficKind::Video;
-        let mut command = command_in(namespace, own_program()?);
+        let mut command = prompt_command_in(namespace, own_program()?);
         command.args(["source", "--to", &to.to_string()]);
         if is_relay {
             command.args(["--relay", &video::RELAY.to_string()]);
@@ -232,7 +232,7 @@ pub struct Sink {
 
 impl Sink {
     fn start(namespace: &str, listen: SocketAddr, payload: Option<&PathBuf>) -> Result<Self, String> {
-        let mut command = command_in(namespace, own_program()?);
+        let mut command = prompt_command_in(namespace, own_program()?);
         command.args(["sink", "--listen", &listen.to_string()]);
         if let Some(payload) = payload {
             command.arg("--payload").arg(payload);

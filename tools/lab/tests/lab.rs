@@ -48,8 +48,9 @@ fn bare_link(link: &str, mbit: u32) -> Value {
 /// The first report that is as wanted, of a few: machines that run tests are shared, and a moment without a CPU looks
 /// like a slow link.
 fn soon(mut report: impl FnMut() -> Value, is_as_wanted: impl Fn(&Value) -> bool) {
-    let reports: Vec<Value> = (0..4).map(|_| report()).take_while(|report| !is_as_wanted(report)).collect();
-    assert!(reports.len() < 4, "{reports:#?}");
+    const ATTEMPTS: usize = 6;
+    let reports: Vec<Value> = (0..ATTEMPTS).map(|_| report()).take_while(|report| !is_as_wanted(report)).collect();
+    assert!(reports.len() < ATTEMPTS, "{reports:#?}");
 }
 
 fn number(report: &Value, path: &str) -> f64 {
@@ -82,12 +83,16 @@ fn a_link_carries_two_hundred_megabit() {
 #[test]
 fn a_link_carries_no_more_than_its_rate_and_its_queue_is_as_long_as_asked() {
     with_lab(|| {
-        let report = bare_link("rate = \"4mbit\"\ndelay = \"10ms\"\nqueue = \"100ms\"\n", 8);
-        let carried = number(&report, "/uplinks/0/up/bytes") * 8.0 / 1e6;
-        assert!((15.0..=17.0).contains(&carried), "4 s at 4 Mbit/s, and the queue: {report:#}");
-        assert!((110.0..=125.0).contains(&number(&report, "/latency_ms/p99")), "{report:#}");
-        let overflowed = number(&report, "/uplinks/0/up/overflowed");
-        assert_eq!(overflowed, number(&report, "/lost"), "{report:#}");
+        soon(
+            || bare_link("rate = \"4mbit\"\ndelay = \"10ms\"\nqueue = \"100ms\"\n", 8),
+            |report| {
+                let overflowed = number(report, "/uplinks/0/up/overflowed");
+                assert_eq!(overflowed, number(report, "/lost"), "{report:#}");
+                // 4 s at 4 Mbit/s, and what the queue holds at the end.
+                let carried = number(report, "/uplinks/0/up/bytes") * 8.0 / 1e6;
+                (15.0..=17.0).contains(&carried) && (110.0..=115.0).contains(&number(report, "/latency_ms/p99"))
+            },
+        );
     });
 }
 
