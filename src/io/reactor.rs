@@ -64,8 +64,8 @@ pub struct Parts {
 
 /// The thread's all.
 ///
-/// Fields are dropped in order: the ring goes before the memory that it was given. [`Reactor::stop`] has cancelled
-/// all operations before that.
+/// Fields are dropped in order: the ring goes before the memory that it was given. The reactor's own drop has
+/// cancelled all operations before that.
 pub struct Reactor {
     ring: Ring,
     files: Files,
@@ -336,15 +336,23 @@ impl Reactor {
         self.watch_links()
     }
 
-    /// Says good-bye, delivers what is held, and takes everything back from the kernel.
+    /// Says good-bye.
     fn stop(&mut self, now: Instant) -> io::Result<()> {
         self.tunnel.handle_shutdown(now);
         self.drain(now)?;
         self.ring.submit_and_look()?;
         status::log_counters(now, &self.tunnel);
+        Ok(())
+    }
+}
+
+impl Drop for Reactor {
+    /// Takes everything back from the kernel, however the run has ended.
+    fn drop(&mut self) {
         self.ring.cancel_all();
-        // Registered files hold the TAP and the sockets open beyond their descriptors.
-        self.ring.submitter().unregister_files()
+        // Registered files hold the TAP and the sockets open beyond their descriptors. Should this fail, the end of
+        // the process does it a little later.
+        let _ = self.ring.submitter().unregister_files();
     }
 }
 

@@ -267,16 +267,21 @@ impl End {
         assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
+    /// Waits until it ends, and returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+
     /// Has it stop, and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
-        self.child.wait().expect("it ends").code()
+        self.wait()
     }
 
     /// Kills it.
     pub fn kill(&mut self) {
         self.signal("KILL");
-        self.child.wait().expect("it ends");
+        self.wait();
     }
 
     /// Has it log its counters, and returns the line.

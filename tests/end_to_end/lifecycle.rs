@@ -108,6 +108,49 @@ fn without_permission_it_says_what_is_needed() {
     assert_eq!(said.lines().count(), 1, "{said}");
 }
 
+/// Becomes a command that is given an errno for each io_uring_setup(2), which has number 425 on every architecture.
+const WITHOUT_IO_URING: &str = r#"
+import ctypes, os, struct, sys
+errno = int(sys.argv[1])
+code = lambda operation, yes, no, value: struct.pack("HBBI", operation, yes, no, value)
+filter = code(0x20, 0, 0, 0) + code(0x15, 0, 1, 425) + code(0x06, 0, 0, 0x00050000 | errno) + code(0x06, 0, 0, 0x7fff0000)
+memory = ctypes.create_string_buffer(filter)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", 4, ctypes.addressof(memory)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, ctypes.byref(program)) == 0
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
+#[test]
+fn without_io_uring_it_says_why_and_what_to_do() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    for (errno, advice) in [(1, "seccomp"), (38, "use Linux 6.1 or later")] {
+        let gateway = program("braid-gateway");
+        let line = format!("{errno} {} --listen 0.0.0.0:4754 --tap braid0 --plaintext", gateway.display());
+        let output = lab.command(GATEWAY, "python3 -c").arg(WITHOUT_IO_URING).args(line.split(' ')).output();
+        let output = output.expect("python3 runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("io_uring") && said.contains(advice), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_tap_that_is_deleted_ends_the_run_and_says_so() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let (mut far, _near) = (lab.start_gateway(""), lab.start_box(""));
+    await_that("a ping is answered", || lab.answers());
+    lab.run(GATEWAY, "ip link del dev braid0");
+    assert_eq!(far.wait(), Some(1));
+    assert!(far.log().contains("'braid0' cannot be read any more"), "{}", far.log());
+}
+
 #[test]
 fn readiness_is_notified_to_the_service_manager() {
     if !may_run() {

@@ -49,6 +49,21 @@ fn foreign_datagrams_are_dropped_counted_and_not_answered() {
     assert!(lab.answers(), "and the tunnel is none the worse for it");
 }
 
+#[test]
+fn a_frame_longer_than_the_tunnel_carries_is_dropped_and_counted() {
+    if !may_run() {
+        return;
+    }
+    let lab = Lab::up(TWO);
+    let (_far, near) = (lab.start_gateway(""), lab.start_box(""));
+    await_that("a ping is answered", || lab.answers());
+    lab.run(BOX, "ip link set dev braid0 mtu 9000");
+    let _ = lab.command(BOX, "ping -q -c 3 -i 0.1 -W 1 -M do -s 1600 10.9.0.2").output();
+    let _ = lab.command(BOX, "ping -q -c 3 -i 0.1 -W 1 -M do -s 8000 10.9.0.2").output();
+    assert!(near.counters().contains(" oversize=6"), "{}", near.log());
+    assert!(lab.answers(), "and shorter ones pass");
+}
+
 /// Waits until tshark says that it captures.
 fn await_capture(tshark: &mut Child) {
     let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
