@@ -152,7 +152,9 @@ fn explain(name: &InterfaceName, error: &io::Error) -> TapError {
         Some(libc::EBUSY) => {
             format!("an interface '{name}' is in use by another process: stop it, or choose another name with --tap")
         }
-        Some(libc::EPERM | libc::EACCES) => "this needs CAP_NET_ADMIN: run as root, or grant the capability".to_owned(),
+        Some(libc::EPERM | libc::EACCES) => {
+            "this needs CAP_NET_ADMIN and access to /dev/net/tun: run as root, or grant both".to_owned()
+        }
         Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
             "there is no /dev/net/tun: load the module 'tun', or pass the device into the container".to_owned()
         }
