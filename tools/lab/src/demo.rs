@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::course::{Direction, Outcome, RunOptions};
 use crate::plot::{self, Panel};
 use crate::report::Report;
-use crate::run::{Direction, Outcome, RunOptions, run};
+use crate::run::run;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;

@@ -2,8 +2,10 @@
 
 mod addresses;
 mod clock;
+mod course;
 mod demo;
 mod emulator;
+mod flow;
 mod lab;
 mod live;
 mod namespaces;
@@ -29,10 +31,10 @@ use std::time::Duration;
 use braid::units::{parse_duration, parse_rate};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
 use crate::plot::Panel;
-use crate::run::{Direction, RunOptions};
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;
@@ -237,7 +239,7 @@ fn up(name: &str) -> Result<(), Failure> {
     println!("up: namespaces {}, {}, and one per uplink: try", namespaces::BOX, namespaces::GATEWAY_NAMESPACE);
     println!("  ip netns exec {} ping {}", namespaces::BOX, addresses::GATEWAY[0]);
     while !stop.is_wanted() {
-        orders.obey(&mut lab);
+        orders.obey(|uplink, action| lab.apply(uplink, action));
         thread::sleep(Duration::from_millis(20));
     }
     for (uplink, report) in scenario.uplinks.iter().zip(lab.down()) {

@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use crate::lab::Lab;
-use crate::scenario::parse_action;
+use crate::scenario::{Action, parse_action};
 
 /// Where the lab listens.
 const SOCKET: &str = "/run/braid-lab.sock";
@@ -32,10 +31,10 @@ impl Orders {
         Ok(Self(listener))
     }
 
-    /// Obeys whoever has called since the last time.
-    pub fn obey(&self, lab: &mut Lab) {
+    /// Obeys whoever has called since the last time, by having `apply` do it to the uplink named.
+    pub fn obey(&self, mut apply: impl FnMut(&str, Action) -> Result<(), String>) {
         while let Ok((stream, _)) = self.0.accept() {
-            if let Err(error) = answer(stream, lab) {
+            if let Err(error) = answer(stream, &mut apply) {
                 eprintln!("braid-lab: an order came to nothing: {error}");
             }
         }
@@ -56,13 +55,13 @@ pub fn remove_socket() {
     }
 }
 
-fn answer(mut stream: UnixStream, lab: &mut Lab) -> io::Result<()> {
+fn answer(mut stream: UnixStream, apply: &mut impl FnMut(&str, Action) -> Result<(), String>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut line = String::new();
     BufReader::new(&stream).read_line(&mut line)?;
     let (uplink, action) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-    let done = parse_action(action).and_then(|action| lab.apply(uplink, action));
+    let done = parse_action(action).and_then(|action| apply(uplink, action));
     writeln!(stream, "{}", done.err().unwrap_or(DONE.to_owned()))
 }
 

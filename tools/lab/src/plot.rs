@@ -7,7 +7,7 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::run::Outcome;
+use crate::course::Outcome;
 
 const WIDTH: u32 = 1200;
 const PANEL_HEIGHT: u32 = 300;

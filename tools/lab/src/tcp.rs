@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::monotonic_nanoseconds;
+use crate::course::{Outcome, RunOptions, cpu_seconds, ends, watch};
 use crate::lab::Lab;
 use crate::namespaces::command_in;
 use crate::report::{Fault, Report};
-use crate::run::{Outcome, RunOptions, cpu_seconds, ends, watch};
 use crate::stop::Stop;
 use crate::traffic::analysis::Summary;
 use crate::tunnel::Tunnel;
@@ -36,7 +36,7 @@ pub fn run(lab: &mut Lab, tunnel: &mut Option<Tunnel>, options: &RunOptions, sto
         .spawn()
         .map_err(missing)?;
     let (began, cpu_before) = (monotonic_nanoseconds(), cpu_seconds(tunnel));
-    let happened = watch(lab, tunnel, None, options, stop)?;
+    let happened = watch(lab, tunnel, || None, options, stop)?;
     let cpu = cpu_seconds(tunnel) - cpu_before;
     let output = client.wait_with_output().map_err(|error| format!("iperf3: {error}"))?;
     let _ = server.kill();
