@@ -2,55 +2,49 @@
 
 use std::time::Duration;
 
-use crate::proto::uplink::monitor::{Uplink, set_of};
+use crate::proto::uplink::monitor::Uplink;
 use crate::proto::uplink::state::State;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 
-/// The uplinks as a scheduler sees them. Made anew when something changes, not for every frame.
-#[derive(Clone, Debug)]
-pub struct Standing {
+/// The uplinks as a scheduler sees them. Looked at when something changes, not for every frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'a> {
+    uplinks: &'a [Uplink; UPLINKS_MAX],
     /// The best there are: all that are up; if there is none, those that are suspect or in probation; if there is
     /// none of these either, all that have a socket, since nothing better can be done with a frame.
     pub best: UplinkSet,
     /// All that may reach the peer at all: up, suspect or in probation; or else as `best`.
     pub any: UplinkSet,
-    weights: [u8; UPLINKS_MAX],
-    names: [UplinkName; UPLINKS_MAX],
-    round_trips: [Option<Duration>; UPLINKS_MAX],
 }
 
-impl Standing {
-    /// How `uplinks` stand.
+impl<'a> Standing<'a> {
+    /// How those of `uplinks` stand that are `known`.
     #[must_use]
-    pub fn of(uplinks: &[Uplink; UPLINKS_MAX]) -> Self {
-        let attached =
-            |state: fn(State) -> bool| set_of(uplinks, |uplink| uplink.is_attached() && state(uplink.state()));
-        let up = attached(|state| state == State::Up);
-        let doubtful = attached(|state| matches!(state, State::Suspect | State::Probation));
-        let all = attached(|_| true);
+    pub fn of(uplinks: &'a [Uplink; UPLINKS_MAX], known: UplinkSet) -> Self {
+        let (mut up, mut doubtful, mut all) = (UplinkSet::EMPTY, UplinkSet::EMPTY, UplinkSet::EMPTY);
+        for id in known.iter().filter(|id| uplinks[id.index()].is_attached()) {
+            all.insert(id);
+            match uplinks[id.index()].state() {
+                State::Up => up.insert(id),
+                State::Suspect | State::Probation => doubtful.insert(id),
+                State::Down => {}
+            }
+        }
         let best = [up, doubtful].into_iter().find(|set| !set.is_empty()).unwrap_or(all);
         let alive = UplinkSet::from_bits(up.bits() | doubtful.bits());
-        Self {
-            best,
-            any: if alive.is_empty() { all } else { alive },
-            weights: std::array::from_fn(|index| uplinks[index].weight),
-            names: std::array::from_fn(|index| uplinks[index].name),
-            round_trips: std::array::from_fn(|index| {
-                uplinks[index].measurements.round_trip().map(|round_trip| round_trip.smoothed)
-            }),
-        }
+        Self { uplinks, best, any: if alive.is_empty() { all } else { alive } }
     }
 
     /// The weight of one uplink, 1 to 255.
     #[must_use]
     pub fn weight(&self, uplink: UplinkId) -> u8 {
-        self.weights[uplink.index()].max(1)
+        self.uplinks[uplink.index()].weight.max(1)
     }
 
     /// The uplink of this name among the best.
     #[must_use]
     pub fn best_named(&self, name: UplinkName) -> Option<UplinkId> {
-        self.best.iter().find(|uplink| self.names[uplink.index()] == name)
+        self.best.iter().find(|uplink| self.uplinks[uplink.index()].name == name)
     }
 
     /// The best uplink with the shortest round-trip time; those not measured yet come last.
@@ -62,6 +56,7 @@ impl Standing {
     /// The smoothed round-trip time, endless if unknown.
     #[must_use]
     pub fn round_trip(&self, uplink: UplinkId) -> Duration {
-        self.round_trips[uplink.index()].unwrap_or(Duration::MAX)
+        let measured = self.uplinks[uplink.index()].measurements.round_trip();
+        measured.map_or(Duration::MAX, |round_trip| round_trip.smoothed)
     }
 }

@@ -29,6 +29,10 @@ fn answer(uplink: &mut Uplink, now: u64, round_trip: u64) {
     uplink.evaluate(at(now), INTERVAL, at(0));
 }
 
+fn standing(uplinks: &[Uplink; UPLINKS_MAX]) -> Standing<'_> {
+    Standing::of(uplinks, UplinkId::all().collect())
+}
+
 fn config(mode: Mode) -> SchedulerConfig {
     SchedulerConfig {
         mode,
@@ -49,14 +53,14 @@ fn broadcast_uses_all_that_may_reach_the_peer() {
     uplinks[2].on_peer_hears(at(101), false);
     uplinks[2].evaluate(at(101), INTERVAL, at(0));
     uplinks[0].detach(at(101), Reason::NoCarrier);
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 1), [[1, 2]], "a suspect is worth a copy, a fallen one is not");
 }
 
 #[test]
 fn balance_rr_takes_turns_by_weight() {
     let mut scheduler = Scheduler::new(&config(Mode::BalanceRr));
-    scheduler.refresh(&Standing::of(&three_up()));
+    scheduler.refresh(&standing(&three_up()));
     assert_eq!(numbers(&mut scheduler, 7).concat(), [0, 1, 1, 2, 2, 2, 0]);
 }
 
@@ -67,7 +71,7 @@ fn balance_rr_sends_packets_per_uplink_in_a_row() {
         Scheduler::new(&SchedulerConfig { packets_per_uplink: two_in_a_row, ..config(Mode::BalanceRr) });
     let mut uplinks = three_up();
     uplinks[1].detach(at(101), Reason::InterfaceGone);
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 9).concat(), [0, 0, 2, 2, 2, 2, 2, 2, 0]);
 }
 
@@ -75,11 +79,11 @@ fn balance_rr_sends_packets_per_uplink_in_a_row() {
 fn balance_rr_leaves_a_suspect_out_while_there_are_others() {
     let mut scheduler = Scheduler::new(&config(Mode::BalanceRr));
     let mut uplinks = three_up();
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 2).concat(), [0, 1]);
     uplinks[1].on_peer_hears(at(101), false);
     uplinks[1].evaluate(at(101), INTERVAL, at(0));
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 4).concat(), [2, 2, 2, 0], "at once, in the middle of its turn");
 }
 
@@ -87,15 +91,15 @@ fn balance_rr_leaves_a_suspect_out_while_there_are_others() {
 fn active_backup_prefers_the_shortest_way_and_stays() {
     let mut scheduler = Scheduler::new(&config(Mode::ActiveBackup));
     let mut uplinks = three_up();
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 2).concat(), [2, 2]);
     uplinks[2].fall(at(101), Reason::NoCarrier);
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 1).concat(), [1]);
     answer(&mut uplinks[2], 200, 10);
     answer(&mut uplinks[1], 700, 20);
     answer(&mut uplinks[2], 701, 10);
-    scheduler.refresh(&Standing::of(&uplinks));
+    scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 1).concat(), [1], "without a primary only a failure moves it");
 }
 
@@ -113,9 +117,9 @@ fn active_backup_goes_back_to_its_primary_as_it_was_told() {
         let mut uplinks = three_up();
         let whole = uplinks.clone();
         uplinks[0].detach(at(101), Reason::NoCarrier);
-        scheduler.refresh(&Standing::of(&uplinks));
+        scheduler.refresh(&standing(&uplinks));
         assert_eq!(numbers(&mut scheduler, 1).concat(), [2]);
-        scheduler.refresh(&Standing::of(&whole));
+        scheduler.refresh(&standing(&whole));
         assert_eq!(numbers(&mut scheduler, 1).concat(), [expected], "{config:?}");
     }
 }
@@ -128,12 +132,12 @@ fn with_no_uplink_alive_those_with_a_socket_are_tried_and_with_none_nothing() {
         for uplink in &mut uplinks {
             uplink.fall(at(101), Reason::PeerDoesNotHear);
         }
-        scheduler.refresh(&Standing::of(&uplinks));
+        scheduler.refresh(&standing(&uplinks));
         assert!(!scheduler.schedule().is_empty(), "{mode:?}");
         for uplink in &mut uplinks {
             uplink.detach(at(101), Reason::NoCarrier);
         }
-        scheduler.refresh(&Standing::of(&uplinks));
+        scheduler.refresh(&standing(&uplinks));
         assert!(scheduler.schedule().is_empty(), "{mode:?}");
     }
 }

@@ -7,7 +7,7 @@ use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Payload, Role
 use crate::proto::seq;
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
-use crate::proto::uplink::monitor::{Echo, set_of};
+use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
 use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
 use crate::proto::wire::control::{self, Head, Message, Report};
@@ -115,7 +115,7 @@ impl<T: Payload> Tunnel<T> {
             return Err(DropReason::UnknownSource);
         }
         self.paths[uplink.index()] = Some(path);
-        self.uplinks[uplink.index()].attach();
+        self.attach(uplink);
         self.probe_clock.hurry(now);
         self.push_event(Event::Moved { uplink, from: known, to: path });
         self.refresh_scheduler();
@@ -132,7 +132,7 @@ impl<T: Payload> Tunnel<T> {
         let is_newest_word = head.sent_at >= self.peer_word_at;
         if is_newest_word && head.peer_epoch == self.peer.own() {
             self.peer_word_at = head.sent_at;
-            for uplink in UplinkId::all() {
+            for uplink in self.known.iter() {
                 self.uplinks[uplink.index()].on_peer_hears(now, head.heard.contains(uplink));
             }
         }
@@ -194,7 +194,7 @@ impl<T: Payload> Tunnel<T> {
 
     /// Finds out on which uplinks the peer is heard, and if that has changed, says so at once.
     pub(super) fn refresh_heard(&mut self, now: Instant) {
-        let heard = set_of(&self.uplinks, |uplink| uplink.is_heard(now));
+        let heard = self.known_that(|uplink| uplink.is_heard(now));
         if heard == self.heard {
             return;
         }

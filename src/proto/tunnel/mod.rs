@@ -26,7 +26,7 @@ use super::scheduler::{Scheduler, SchedulerConfig};
 use super::seq;
 use super::stats::{DropCounters, DropReason, Traffic};
 use super::time::Instant;
-use super::uplink::monitor::{Uplink, set_of};
+use super::uplink::monitor::Uplink;
 use super::uplink::state::{Reason, State, Transition};
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 use super::wire::control::ControlBytes;
@@ -173,6 +173,9 @@ pub struct Tunnel<T> {
     /// The peer's clock in its newest message: what it says of all uplinks counts only if it is no older.
     peer_word_at: u64,
     uplinks: [Uplink; UPLINKS_MAX],
+    /// The uplinks that have ever had something to send by: most tunnels have few, and a wake-up should not have to
+    /// look at all that there could be.
+    known: UplinkSet,
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
@@ -211,6 +214,7 @@ impl<T: Payload> Tunnel<T> {
             peer_mtu: None,
             peer_word_at: 0,
             uplinks,
+            known: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
@@ -292,7 +296,9 @@ impl<T: Payload> Tunnel<T> {
     fn uplink_of(&self, arrival: Arrival) -> Option<UplinkId> {
         match arrival {
             Arrival::Uplink(uplink) => Some(uplink),
-            Arrival::Path(path) => UplinkId::all()
+            Arrival::Path(path) => self
+                .known
+                .iter()
                 .find(|uplink| self.paths[uplink.index()].is_some_and(|known| known.remote == path.remote)),
         }
     }
@@ -322,8 +328,8 @@ impl<T: Payload> Tunnel<T> {
             due = earlier(due, (at, "window"));
         }
         let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
-        for uplink in self.uplinks.iter().filter(|uplink| uplink.is_attached()) {
-            if let Some(at) = uplink.next_change(interval, since) {
+        for uplink in self.known.iter().map(|uplink| &self.uplinks[uplink.index()]) {
+            if let Some(at) = uplink.next_change(interval, since).filter(|_| uplink.is_attached()) {
                 due = earlier(due, (at, "uplink state"));
             }
         }
@@ -337,9 +343,19 @@ impl<T: Payload> Tunnel<T> {
 
     /// An uplink has a socket to send by (at the box).
     pub fn handle_uplink_attached(&mut self, now: Instant, uplink: UplinkId) {
-        self.uplinks[uplink.index()].attach();
+        self.attach(uplink);
         self.probe_clock.hurry(now);
         self.refresh_scheduler();
+    }
+
+    fn attach(&mut self, uplink: UplinkId) {
+        self.known.insert(uplink);
+        self.uplinks[uplink.index()].attach();
+    }
+
+    /// Those of the known uplinks for which `is_so` holds.
+    fn known_that(&self, is_so: impl Fn(&Uplink) -> bool) -> UplinkSet {
+        self.known.iter().filter(|uplink| is_so(&self.uplinks[uplink.index()])).collect()
     }
 
     /// An uplink has lost its interface, carrier or socket (at the box).
@@ -408,7 +424,7 @@ impl<T: Payload> Tunnel<T> {
     /// The uplinks that there is something to send by.
     #[must_use]
     pub fn attached(&self) -> UplinkSet {
-        set_of(&self.uplinks, Uplink::is_attached)
+        self.known_that(Uplink::is_attached)
     }
 
     /// How many frames are held to restore order.
@@ -436,7 +452,7 @@ impl<T: Payload> Tunnel<T> {
     fn evaluate_uplinks(&mut self, now: Instant) {
         let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
         let mut changed = false;
-        for uplink in UplinkId::all() {
+        for uplink in self.known.iter() {
             let transition = self.uplinks[uplink.index()].evaluate(now, interval, since);
             changed |= transition.is_some();
             self.on_transition(uplink, transition);
@@ -447,7 +463,7 @@ impl<T: Payload> Tunnel<T> {
     }
 
     fn refresh_scheduler(&mut self) {
-        self.scheduler.refresh(&Standing::of(&self.uplinks));
+        self.scheduler.refresh(&Standing::of(&self.uplinks, self.known));
     }
 
     fn on_transition(&mut self, uplink: UplinkId, transition: Option<Transition>) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::UplinkName;
 use super::measure::Measurements;
 use super::state::{Reason, Signs, State, StateMachine, Transition};
-use super::{UplinkName, UplinkSet};
 use crate::proto::seq;
 use crate::proto::stats::Traffic;
 use crate::proto::time::Instant;
@@ -210,9 +210,4 @@ impl Uplink {
 
 fn allowance(variation: Duration) -> Duration {
     (variation * VARIATIONS_ALLOWED).min(VARIATION_ALLOWANCE_MAX)
-}
-
-/// The uplinks of `uplinks` for which `is_so` holds.
-pub fn set_of(uplinks: &[Uplink], is_so: impl Fn(&Uplink) -> bool) -> UplinkSet {
-    super::UplinkId::all().zip(uplinks).filter(|(_, uplink)| is_so(uplink)).map(|(id, _)| id).collect()
 }
