@@ -8,6 +8,7 @@ use crate::course::{Direction, Outcome, RunOptions};
 use crate::plot::{self, Panel};
 use crate::report::Report;
 use crate::run::run;
+use crate::say::say;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;
@@ -44,7 +45,7 @@ pub fn demo(tunnel: &TunnelOptions, output: &Path, quiet: bool, stop: &Stop) -> 
     let mut outcomes = vec![];
     for (title, mode, window) in CONTENDERS {
         if !quiet {
-            println!("\n== {title} ==");
+            say(&format!("\n== {title} ==\n"));
         }
         let outcome = contend(&scenario, tunnel, output, (mode, window), quiet, stop)?;
         outcomes.push(outcome);

@@ -4,8 +4,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::namespaces::BOX;
+use crate::say::say;
 use crate::scenario::{Event, Scenario};
 use crate::traffic::analysis::Summary;
+
+const RATE_UNIT: &str = " Mb/s";
 
 /// Prints the lines.
 pub struct LiveTable {
@@ -28,14 +31,15 @@ impl LiveTable {
         if !std::mem::replace(&mut self.headed, true) {
             self.head();
         }
-        print!("{:5.0}s", at.as_secs_f64());
+        let width = self.width();
+        let mut row = format!("{:5.0}s", at.as_secs_f64());
         for (uplink, before) in self.uplinks.iter().zip(&mut self.sent_bytes) {
             let now = sent_bytes(uplink);
-            print!(" {:>9.2}", now.saturating_sub(*before) as f64 * 8.0 / 1e6);
+            row += &format!(" {:>width$.2}", now.saturating_sub(*before) as f64 * 8.0 / 1e6);
             *before = now;
         }
-        println!(
-            " {:>9} {:>6} {:>8} {:>6} {:>9.1} {:>9.1}",
+        row += &format!(
+            " {:>9} {:>6} {:>8} {:>6} {:>9.1} {:>9.1}\n",
             summary.delivered,
             summary.lost,
             summary.reordered,
@@ -43,17 +47,28 @@ impl LiveTable {
             summary.latency_ms.p50,
             summary.latency_ms.p99
         );
+        say(&row);
+    }
+
+    /// Of an uplink's column.
+    fn width(&self) -> usize {
+        self.uplinks.iter().map(|uplink| uplink.len() + RATE_UNIT.len()).max().unwrap_or_default()
     }
 
     fn head(&self) {
-        print!("  time");
-        self.uplinks.iter().for_each(|uplink| print!(" {:>9}", format!("{uplink} Mb/s")));
-        println!(" {:>9} {:>6} {:>8} {:>6} {:>9} {:>9}", "received", "lost", "disorder", "twice", "p50 ms", "p99 ms");
+        let width = self.width();
+        let uplinks: String =
+            self.uplinks.iter().map(|uplink| format!(" {:>width$}", format!("{uplink}{RATE_UNIT}"))).collect();
+        let [received, lost, disorder, twice] = ["received", "lost", "disorder", "twice"];
+        say(&format!(
+            "  time{uplinks} {received:>9} {lost:>6} {disorder:>8} {twice:>6} {:>9} {:>9}\n",
+            "p50 ms", "p99 ms"
+        ));
     }
 
     /// Prints what has just happened to a link.
     pub fn note(&mut self, event: &Event) {
-        println!("       --- {} ---", crate::report::describe(event));
+        say(&format!("       --- {} ---\n", crate::report::describe(event)));
     }
 }
 

@@ -14,6 +14,7 @@ mod plot;
 mod random;
 mod report;
 mod run;
+mod say;
 mod scenario;
 mod stop;
 mod tcp;
@@ -21,7 +22,6 @@ mod traffic;
 mod tunnel;
 mod video;
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +35,7 @@ use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
 use crate::plot::Panel;
+use crate::say::say;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;
@@ -236,15 +237,18 @@ fn up(name: &str) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
     let mut lab = Lab::up(&scenario, name)?;
     let orders = Orders::listen()?;
-    println!("up: namespaces {}, {}, and one per uplink: try", namespaces::BOX, namespaces::GATEWAY_NAMESPACE);
-    println!("  ip netns exec {} ping {}", namespaces::BOX, addresses::GATEWAY[0]);
+    say(&format!(
+        "up: namespaces {}, {}, and one per uplink: try\n  ip netns exec {0} ping {}\n",
+        namespaces::BOX,
+        namespaces::GATEWAY_NAMESPACE,
+        addresses::GATEWAY[0]
+    ));
     while !stop.is_wanted() {
         orders.obey(|uplink, action| lab.apply(uplink, action));
         thread::sleep(Duration::from_millis(20));
     }
     for (uplink, report) in scenario.uplinks.iter().zip(lab.down()) {
-        // Whoever started the lab may have stopped listening long ago.
-        let _ = writeln!(io::stdout(), "{}: {}", uplink.name, serde_json::to_string(&report).unwrap_or_default());
+        say(&format!("{}: {}\n", uplink.name, serde_json::to_string(&report).unwrap_or_default()));
     }
     Ok(())
 }
@@ -311,13 +315,13 @@ fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure>
 fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Result<(), Failure> {
     let as_json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
     match json {
-        Some(path) if path == Path::new("-") => println!("{as_json}"),
+        Some(path) if path == Path::new("-") => say(&(as_json + "\n")),
         Some(path) => {
-            print!("{text}");
+            say(&text);
             std::fs::write(path, as_json + "\n")
                 .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
         }
-        None => print!("{text}"),
+        None => say(&text),
     }
     Ok(())
 }
@@ -325,9 +329,12 @@ fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Re
 fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
     for (shipped, text) in scenario::SHIPPED {
         match name {
-            Some(name) if name == *shipped => print!("{text}"),
+            Some(name) if name == *shipped => say(text),
             Some(_) => {}
-            None => println!("{shipped:<18} {}", text.lines().next().unwrap_or_default().trim_start_matches("# ")),
+            None => {
+                let purpose = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+                say(&format!("{shipped:<18} {purpose}\n"));
+            }
         }
     }
     match name {
@@ -344,6 +351,6 @@ fn send(arguments: &SourceArguments) -> Result<(), Failure> {
         None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
     };
     let report = report.map_err(|error| format!("source: {error}"))?;
-    println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())
 }

@@ -8,7 +8,7 @@ pub mod link;
 pub mod nat;
 pub mod packet;
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -22,6 +22,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 use crate::addresses::Addresses;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers};
 use crate::random::Random;
+use crate::say::say;
 use crate::scenario::{Action, Scenario, Uplink, parse_action};
 
 /// The TUN's name in the provider's namespace.
@@ -58,11 +59,10 @@ pub fn run(scenario: &Scenario, index: usize) -> Result<(), String> {
     let uplink = &scenario.uplinks[index];
     let tun = open_tun(uplink.mtu).map_err(describe("open the TUN"))?;
     let mut emulator = Emulator::new(scenario, index, tun).map_err(|error| error.to_string())?;
-    println!("ready");
-    io::stdout().flush().map_err(describe("say that it is ready"))?;
+    say("ready\n");
     emulator.serve().map_err(describe("forward"))?;
     let report = EmulatorReport { up: emulator.up.counters, down: emulator.down.counters };
-    println!("{}", serde_json::to_string(&report).map_err(|error| error.to_string())?);
+    say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())
 }
 

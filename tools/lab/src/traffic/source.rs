@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HEADER_LENGTH, write_header};
 use crate::clock::{monotonic_nanoseconds, sharpen_timers, sleep_until};
+use crate::say::say;
 
 /// How often a relay looks whether it is to stop.
 const RELAY_LOOK: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ pub fn relay(from: SocketAddr, to: SocketAddr) -> io::Result<SourceReport> {
     inlet.set_read_timeout(Some(RELAY_LOOK))?;
     let socket = socket_towards(to)?;
     let stop = until_stdin_ends();
-    println!("ready");
+    say("ready\n");
     let mut datagram = vec![0; HEADER_LENGTH + DATAGRAM_LENGTH_MAX];
     let mut report = SourceReport { offered: 0, refused: 0, began: 0 };
     while !stop.load(Ordering::Relaxed) {
