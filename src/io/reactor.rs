@@ -139,7 +139,7 @@ impl Reactor {
                 self.tunnel.handle_timeout(now);
             }
             self.links.on_tick(now, &mut self.tunnel);
-            self.drain(now).map_err(StopError::Ring)?;
+            self.drain().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
             self.wait(now).map_err(StopError::Ring)?;
             let woken_at = sys::monotonic_now();
@@ -198,7 +198,7 @@ impl Reactor {
                 Some(Token::Cancel) => {}
                 None => panic!("the ring completed what was never submitted: {:#x}", entry.user_data()),
             }
-            self.drain(now).map_err(StopError::Ring)?;
+            self.drain().map_err(StopError::Ring)?;
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Reactor {
     }
 
     /// Submits all that the core wants sent and delivered, frames before the control messages made after them.
-    fn drain(&mut self, now: Instant) -> io::Result<()> {
+    fn drain(&mut self) -> io::Result<()> {
         while let Some(mut frame) = self.tunnel.poll_frame() {
             frame.payload.prepend(&frame.header);
             for uplink in frame.uplinks.iter() {
@@ -271,7 +271,7 @@ impl Reactor {
                 self.tunnel.count_drop(reason);
             }
         }
-        self.report_events(now);
+        self.report_events();
         Ok(())
     }
 
@@ -284,17 +284,17 @@ impl Reactor {
         Ok(())
     }
 
-    fn report_events(&mut self, now: Instant) {
+    fn report_events(&mut self) {
         while let Some((event, lost_before)) = self.tunnel.poll_event() {
             status::log_event(&self.tunnel, &event, lost_before);
             if let Event::PeerMtu(mtu) = event {
-                self.follow_peer_mtu(now, mtu);
+                self.follow_peer_mtu(mtu);
             }
         }
     }
 
     /// With `--mtu auto` both ends use the smaller of their MTUs.
-    fn follow_peer_mtu(&mut self, _now: Instant, peer_mtu: u16) {
+    fn follow_peer_mtu(&mut self, peer_mtu: u16) {
         let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
         if self.tap.mtu().is_ok_and(|current| current == mtu) {
             return;
@@ -339,7 +339,7 @@ impl Reactor {
     /// Says good-bye.
     fn stop(&mut self, now: Instant) -> io::Result<()> {
         self.tunnel.handle_shutdown(now);
-        self.drain(now)?;
+        self.drain()?;
         self.ring.submit_and_look()?;
         status::log_counters(now, &self.tunnel);
         Ok(())

@@ -110,8 +110,11 @@ pub struct End {
 }
 
 impl Lab {
-    /// Brings the links up.
-    pub fn up(scenario: &str) -> Self {
+    /// Brings the links up; `None` where the test cannot run, which has been said then.
+    pub fn up(scenario: &str) -> Option<Self> {
+        if !may_run() {
+            return None;
+        }
         let turn = take_turn();
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("scenario.toml");
@@ -125,7 +128,19 @@ impl Lab {
             .spawn()
             .expect("the lab runs");
         await_that("the lab is up", || fs::read_to_string(&log).is_ok_and(|text| text.starts_with("up")));
-        Self { lab, folder, _turn: turn }
+        Some(Self { lab, folder, _turn: turn })
+    }
+
+    /// Starts a gateway and a box with these flags added, and waits until frames pass.
+    pub fn start_both(&self, flags: &str) -> (End, End) {
+        let both = (self.start_gateway(flags), self.start_box(flags));
+        self.await_answer();
+        both
+    }
+
+    /// Waits until a ping through the tunnel is answered.
+    pub fn await_answer(&self) {
+        await_that("a ping is answered", || self.answers());
     }
 
     /// A command in a namespace.

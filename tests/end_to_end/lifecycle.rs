@@ -3,16 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::{BOX, BOX_ADDRESS, GATEWAY, Lab, PATIENT, TWO, await_that, may_run, missing, program};
+use crate::lab::{BOX, BOX_ADDRESS, GATEWAY, Lab, PATIENT, TWO, may_run, missing, program};
 
 #[test]
 fn after_sigterm_nothing_is_left() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
-    let (mut far, mut near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (mut far, mut near) = lab.start_both("");
     assert_eq!((near.stop(), far.stop()), (Some(0), Some(0)));
     for namespace in [BOX, GATEWAY] {
         let links = lab.run(namespace, "ip link").stdout;
@@ -25,15 +21,11 @@ fn after_sigterm_nothing_is_left() {
 
 #[test]
 fn a_tap_made_before_is_taken_over_and_given_back_as_it_was() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     lab.run(BOX, "ip tuntap add dev braid0 mode tap");
     lab.run(BOX, "ip link set dev braid0 address 02:00:5e:00:53:01");
     lab.run(BOX, "ip addr add 192.0.2.1/24 dev braid0");
-    let (_far, mut near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let (_far, mut near) = lab.start_both("");
     assert_eq!(near.stop(), Some(0));
     let left = lab.run(BOX, "ip addr show dev braid0").stdout;
     let left = String::from_utf8_lossy(&left);
@@ -43,26 +35,22 @@ fn a_tap_made_before_is_taken_over_and_given_back_as_it_was() {
 
 #[test]
 fn either_end_may_be_killed_and_comes_back() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     for mode in ["broadcast", "balance-rr"] {
         let flags = format!("--mode {mode} {PATIENT}");
-        let (mut far, mut near) = (lab.start_gateway(&flags), lab.start_box(&flags));
-        await_that("a ping is answered", || lab.answers());
+        let (mut far, mut near) = lab.start_both(&flags);
         // Long enough for a receiver to be far ahead of where a restarted sender begins.
         assert_eq!(missing(&lab.stream(Lab::UP, 1000, || {})), 0);
         near.kill();
         near = lab.start_box(&flags);
-        await_that("a ping is answered", || lab.answers());
+        lab.await_answer();
         far.await_log("the peer has restarted");
         near.await_log_times("-> up: ", 2);
         assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0, "{mode}: after the box was killed");
         far.kill();
         far = lab.start_gateway(&flags);
         near.await_log("the peer has restarted");
-        await_that("a ping is answered", || lab.answers());
+        lab.await_answer();
         far.await_log_times("-> up: ", 2);
         near.await_log_times("-> up: ", 4);
         assert_eq!(missing(&lab.stream(Lab::DOWN, 700, || {})), 0, "{mode}: after the gateway was killed");
@@ -72,10 +60,7 @@ fn either_end_may_be_killed_and_comes_back() {
 
 #[test]
 fn a_tap_in_use_is_told_and_one_that_is_let_go_is_waited_for() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let mut far = lab.start_gateway("");
     let flags = "--listen 0.0.0.0:4999 --tap braid0 --plaintext";
     let second = lab.command(GATEWAY, &format!("{} {flags}", program("braid-gateway").display())).output();
@@ -123,10 +108,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 #[test]
 fn without_io_uring_it_says_why_and_what_to_do() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     for (errno, advice) in [(1, "seccomp"), (38, "use Linux 6.1 or later")] {
         let gateway = program("braid-gateway");
         let line = format!("{errno} {} --listen 0.0.0.0:4754 --tap braid0 --plaintext", gateway.display());
@@ -140,12 +122,8 @@ fn without_io_uring_it_says_why_and_what_to_do() {
 
 #[test]
 fn a_tap_that_is_deleted_ends_the_run_and_says_so() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
-    let (mut far, _near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (mut far, _near) = lab.start_both("");
     lab.run(GATEWAY, "ip link del dev braid0");
     assert_eq!(far.wait(), Some(1));
     assert!(far.log().contains("'braid0' cannot be read any more"), "{}", far.log());
@@ -153,10 +131,7 @@ fn a_tap_that_is_deleted_ends_the_run_and_says_so() {
 
 #[test]
 fn readiness_is_notified_to_the_service_manager() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("bound");

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use crate::lab::{Lab, PATIENT, TWO, await_that, may_run, missing, run_scenario};
+use crate::lab::{Lab, PATIENT, TWO, may_run, missing, run_scenario};
 
 const MODES: [&str; 3] = ["broadcast", "balance-rr", "active-backup"];
 
@@ -44,7 +44,7 @@ fn striping_over_unlike_links_arrives_in_order_and_whole() {
         return;
     }
     for direction in ["up", "down"] {
-        let report = run_scenario(&scenario(""), &format!("--mode balance-rr --window 200ms --direction {direction}"));
+        let report = run_scenario(&scenario(""), &format!("--mode balance-rr {PATIENT} --direction {direction}"));
         assert_in_order_and_once(&report);
         assert_eq!(count(&report, "lost"), 0, "{report:#}");
     }
@@ -66,7 +66,7 @@ fn a_video_is_decoded_whole_and_would_not_be_if_its_order_were_not_restored() {
         return;
     }
     let text = scenario("").replace("kind = \"cbr\", rate = \"8mbit\"", "kind = \"video\", rate = \"4mbit\"");
-    let report = run_scenario(&text, "--mode balance-rr --window 200ms");
+    let report = run_scenario(&text, &format!("--mode balance-rr {PATIENT}"));
     assert_in_order_and_once(&report);
     let (expected, decoded) = (count(&report, "frames_expected"), count(&report, "frames_decoded"));
     assert!(expected > 60 && decoded == expected, "{report:#}");
@@ -121,11 +121,11 @@ fn random_loss_on_one_uplink_costs_only_the_lost() {
     if !may_run() {
         return;
     }
-    let report = run_scenario(&scenario("loss = \"2%\""), "--mode balance-rr --window 200ms");
+    let report = run_scenario(&scenario("loss = \"2%\""), &format!("--mode balance-rr {PATIENT}"));
     assert_in_order_and_once(&report);
     let taken = report["uplinks"][0]["up"]["lost"].as_u64().expect("a count");
     assert!((1..=taken).contains(&count(&report, "lost")), "the link took {taken}: {report:#}");
-    let report = run_scenario(&scenario("loss = \"2%\""), "--mode broadcast --window 200ms");
+    let report = run_scenario(&scenario("loss = \"2%\""), &format!("--mode broadcast {PATIENT}"));
     assert_in_order_and_once(&report);
     assert_eq!(count(&report, "lost"), 0, "the other uplink had them all: {report:#}");
 }
@@ -160,17 +160,14 @@ fn a_way_that_is_dead_in_one_direction_only_is_noticed_by_the_end_that_uses_it()
 
 #[test]
 fn every_mode_carries_both_directions_in_order_over_both_families() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     for mode in MODES {
         for (gateway, listen) in [("203.0.113.1", "0.0.0.0:4754"), ("[2001:db8:ffff::1]:4754", "[::]:4754")] {
             let mut far = lab.start_gateway(&format!("--listen {listen} --mode {mode} {PATIENT}"));
             let mut near = lab.start_box(&format!("--gateway {gateway} --mode {mode} {PATIENT}"));
             near.await_log_times("-> up: ", 2);
             far.await_log_times("-> up: ", 2);
-            await_that("a ping is answered", || lab.answers());
+            lab.await_answer();
             for way in [Lab::UP, Lab::DOWN] {
                 assert_eq!(missing(&lab.stream(way, 700, || {})), 0, "{mode} {gateway} {way:?}");
             }
@@ -181,12 +178,8 @@ fn every_mode_carries_both_directions_in_order_over_both_families() {
 
 #[test]
 fn pinned_and_spinning_it_works_as_well() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
-    let flags = "--cpu 0 --busy-poll 50us --window 200ms";
-    let (_far, _near) = (lab.start_gateway(flags), lab.start_box(flags));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(TWO) else { return };
+    let flags = &format!("--cpu 0 --busy-poll 50us {PATIENT}");
+    let (_far, _near) = lab.start_both(flags);
     assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
 }

@@ -3,29 +3,22 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::{BOX, GATEWAY, Lab, PATIENT, TWO, await_that, may_run, missing};
+use crate::lab::{BOX, GATEWAY, Lab, PATIENT, TWO, await_that, missing};
 
 #[test]
 fn a_box_reaches_a_gateway_that_hears_both_families_by_ipv4() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let _far = lab.start_gateway("--listen [::]:4754");
     let _near = lab.start_box("");
-    await_that("a ping is answered", || lab.answers());
+    lab.await_answer();
 }
 
 #[test]
 fn an_interface_that_vanishes_and_comes_back_is_used_again() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let flags = "--mode broadcast";
-    let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
+    let (_far, near) = lab.start_both(flags);
     near.await_log_times("-> up: ", 2);
-    await_that("a ping is answered", || lab.answers());
     let unplug = || {
         thread::sleep(Duration::from_millis(300));
         lab.run(BOX, "ip link del dev a");
@@ -51,14 +44,10 @@ fn an_interface_that_vanishes_and_comes_back_is_used_again() {
 
 #[test]
 fn a_lost_carrier_is_noticed_at_once_and_a_found_one_too() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let flags = &format!("--mode balance-rr {PATIENT}");
-    let (_far, near) = (lab.start_gateway(flags), lab.start_box(flags));
+    let (_far, near) = lab.start_both(flags);
     near.await_log_times("-> up: ", 2);
-    await_that("a ping is answered", || lab.answers());
     lab.run("braid-isp-b", "ip link set dev box down");
     near.await_log("-> down: no carrier");
     assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);
@@ -69,10 +58,7 @@ fn a_lost_carrier_is_noticed_at_once_and_a_found_one_too() {
 
 #[test]
 fn a_refused_uplink_is_down_and_tried_again() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    let Some(lab) = Lab::up(TWO) else { return };
     let flags = &format!("--mode balance-rr {PATIENT}");
     let (mut far, near) = (lab.start_gateway(flags), lab.start_box(flags));
     near.await_log_times("-> up: ", 2);
@@ -80,7 +66,7 @@ fn a_refused_uplink_is_down_and_tried_again() {
     near.await_log("Connection refused");
     let _far = lab.start_gateway(flags);
     near.await_log_times("-> up: ", 4);
-    await_that("a ping is answered", || lab.answers());
+    lab.await_answer();
     // A firewall's no is an errno too.
     lab.run(BOX, "nft add table inet t");
     lab.run(BOX, "nft add chain inet t out { type filter hook output priority 0 ; }");
@@ -93,12 +79,8 @@ fn a_refused_uplink_is_down_and_tried_again() {
 
 #[test]
 fn the_tap_takes_its_mtu_from_the_smallest_uplink_at_both_ends() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(&TWO.replace("delay = \"15ms\"", "delay = \"15ms\"\nmtu = 1400"));
-    let (_far, near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(&TWO.replace("delay = \"15ms\"", "delay = \"15ms\"\nmtu = 1400")) else { return };
+    let (_far, near) = lab.start_both("");
     assert!(near.log().contains("1400 - IP 20 - UDP 8 - GRE 8 - inner Ethernet 14 = 1350"), "{}", near.log());
     for namespace in [BOX, GATEWAY] {
         await_that("the MTU is 1350", || {

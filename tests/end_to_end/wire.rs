@@ -4,16 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use crate::lab::{BOX, GATEWAY, Lab, TWO, await_that, may_run};
+use crate::lab::{BOX, GATEWAY, Lab, TWO};
 
 #[test]
 fn foreign_datagrams_are_dropped_counted_and_not_answered() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
-    let (far, _near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (far, _near) = lab.start_both("");
     let garbage = [
         "",
         "1000",
@@ -51,12 +47,8 @@ fn foreign_datagrams_are_dropped_counted_and_not_answered() {
 
 #[test]
 fn a_frame_longer_than_the_tunnel_carries_is_dropped_and_counted() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
-    let (_far, near) = (lab.start_gateway(""), lab.start_box(""));
-    await_that("a ping is answered", || lab.answers());
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (_far, near) = lab.start_both("");
     lab.run(BOX, "ip link set dev braid0 mtu 9000");
     let _ = lab.command(BOX, "ping -q -c 3 -i 0.1 -W 1 -M do -s 1600 10.9.0.2").output();
     let _ = lab.command(BOX, "ping -q -c 3 -i 0.1 -W 1 -M do -s 8000 10.9.0.2").output();
@@ -75,12 +67,10 @@ fn await_capture(tshark: &mut Child) {
 
 #[test]
 fn tshark_reads_frames_as_gre_that_carries_ethernet() {
-    if !may_run() {
-        return;
-    }
-    let lab = Lab::up(TWO);
+    const FIELDS: [&str; 5] = ["udp.dstport", "gre.proto", "gre.sequence_number", "eth.type", "icmp.type"];
+    let Some(lab) = Lab::up(TWO) else { return };
     let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
-    await_that("a ping is answered", || lab.answers());
+    lab.await_answer();
     let file = tempfile::NamedTempFile::new().expect("a file");
     let capture = lab
         .command(GATEWAY, &format!("tshark -q -i a -a packets:30 -a duration:20 -w {}", file.path().display()))
@@ -94,18 +84,7 @@ fn tshark_reads_frames_as_gre_that_carries_ethernet() {
         .arg("-r")
         .arg(file.path())
         .args(["-Y", "icmp.type == 8 && gre", "-T", "fields"])
-        .args([
-            "-e",
-            "udp.dstport",
-            "-e",
-            "gre.proto",
-            "-e",
-            "gre.sequence_number",
-            "-e",
-            "eth.type",
-            "-e",
-            "icmp.type",
-        ])
+        .args(FIELDS.iter().flat_map(|field| ["-e", field]))
         .output()
         .expect("tshark runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use crate::addresses::{Addresses, GATEWAY};
 use crate::emulator::TUN;
@@ -155,8 +156,11 @@ pub fn command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Comm
 #[must_use]
 pub fn prompt_command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     const CHRT: [&str; 3] = ["chrt", "--fifo", "1"];
-    let tried = Command::new(CHRT[0]).args(&CHRT[1..]).arg("true").stderr(std::process::Stdio::null()).status();
-    if !tried.is_ok_and(|status| status.success()) {
+    static IS_ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+        let tried = Command::new(CHRT[0]).args(&CHRT[1..]).arg("true").stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success())
+    });
+    if !*IS_ALLOWED {
         return command_in(namespace, program);
     }
     let mut command = command_in(namespace, CHRT[0]);
