@@ -7,6 +7,7 @@
 //! - [`units`] and [`config`]: what a run needs to know, as plain validated data.
 //! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
 //! - [`cli`]: what the user typed, made into a `config`.
+//! - [`sim`], the second shell of the core: a virtual clock, model links, and an oracle that sees everything.
 //! - [`fuzzing`]: what the fuzzer does to the core, and the tests repeat.
 //! - [`run`]: parse, log, run, tell. The binaries are one call to it.
 //!
@@ -28,4 +29,5 @@ pub mod fuzzing;
 pub mod io;
 pub mod proto;
 pub mod run;
+pub mod sim;
 pub mod units;

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use braid::proto::uplink::measure::PartsPerMillion;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::emulator::EmulatorReport;
@@ -144,7 +145,7 @@ fn spell(action: Action) -> String {
         Action::NatRebind => "nat-rebind".to_owned(),
         Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
         Action::Rate(rate) => format!("rate {rate}bit"),
-        Action::Loss(share) => format!("loss {}%", share * 100.0),
+        Action::Loss(PartsPerMillion(share)) => format!("loss {}%", f64::from(share) / 1e4),
     }
 }
 

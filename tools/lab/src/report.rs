@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use braid::proto::uplink::measure::PartsPerMillion;
 use serde::Serialize;
 
-use crate::emulator::EmulatorReport;
-use crate::emulator::link::LinkCounters;
+use crate::emulator::{EmulatorReport, LinkReport};
 use crate::scenario::{Action, Event, Scenario};
 use crate::traffic::analysis::{Arrival, Summary};
 use crate::tunnel::PerEnd;
@@ -55,7 +55,7 @@ pub fn describe(event: &Event) -> String {
         Action::CarrierUp => "is plugged in again".to_owned(),
         Action::Delay(delay) => format!("now has {delay:?} of delay"),
         Action::Rate(rate) => format!("now carries {:.1} Mbit/s", rate as f64 / 1e6),
-        Action::Loss(share) => format!("now loses {:.1}%", share * 100.0),
+        Action::Loss(PartsPerMillion(share)) => format!("now loses {:.1}%", f64::from(share) / 1e4),
         Action::NatRebind => "gets other ports".to_owned(),
     };
     format!("{} {what}", event.uplink)
@@ -67,9 +67,9 @@ pub struct UplinkReport {
     /// The link.
     pub name: String,
     /// From the box.
-    pub up: LinkCounters,
+    pub up: LinkReport,
     /// To the box.
-    pub down: LinkCounters,
+    pub down: LinkReport,
 }
 
 /// A run's report.

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use braid::proto::uplink::measure::PartsPerMillion;
+use braid::sim::link::{Loss, Queue, Reordering};
+use braid::sim::shaper::parse_opportunities;
 use braid::units::{parse_duration, parse_rate};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -15,7 +19,7 @@ const UPLINK_NAME_MAX: usize = 15;
 /// Interfaces that the box has beside its uplinks.
 const NAMES_TAKEN: [&str; 2] = ["lo", "braid0"];
 /// The most uplinks that a box can have.
-const UPLINKS_MAX: usize = 16;
+pub const UPLINKS_MAX: usize = 16;
 /// One packet may wait this long in a link's queue, unless the scenario says otherwise.
 const QUEUE_COMMON: Queue = Queue::Time(Duration::from_millis(200));
 
@@ -72,6 +76,15 @@ pub struct Uplink {
     /// What is lost at random.
     #[serde(default, deserialize_with = "loss")]
     pub loss: Loss,
+    /// Packets that others overtake.
+    #[serde(default, deserialize_with = "reordering")]
+    pub reordering: Reordering,
+    /// What comes out twice.
+    #[serde(default, deserialize_with = "share")]
+    pub duplication: PartsPerMillion,
+    /// What comes out with a byte changed.
+    #[serde(default, deserialize_with = "share")]
+    pub corruption: PartsPerMillion,
     /// What may wait when packets come faster than they leave.
     #[serde(default = "default_queue", deserialize_with = "queue")]
     pub queue: Queue,
@@ -81,33 +94,6 @@ pub struct Uplink {
     /// The MTU of its interfaces, in bytes.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
-}
-
-/// What is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Loss {
-    /// Nothing.
-    #[default]
-    None,
-    /// Each packet with this probability.
-    Random(f64),
-    /// Gilbert and Elliott's bursts: all is lost in the bad state, which begins with probability `p` and ends with
-    /// probability `r` at each packet.
-    Burst {
-        /// From good to bad.
-        p: f64,
-        /// From bad to good.
-        r: f64,
-    },
-}
-
-/// What may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Queue {
-    /// As long as the packet would leave within this.
-    Time(Duration),
-    /// So many packets.
-    Packets(usize),
 }
 
 /// Something that happens to a link.
@@ -144,7 +130,7 @@ pub enum Action {
     /// The rate from the box is now this, in bits per second.
     Rate(u64),
     /// The loss is now this.
-    Loss(f64),
+    Loss(PartsPerMillion),
     /// The translation forgets its mappings, and makes new ones with other ports.
     NatRebind,
 }
@@ -270,7 +256,11 @@ impl Scenario {
         Self::parse(name, &text, path.parent().unwrap_or(Path::new("")))
     }
 
-    fn parse(origin: &str, text: &str, folder: &Path) -> Result<Self, ScenarioError> {
+    /// The scenario that `text` says, whose traces are looked for in `folder`; `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(origin: &str, text: &str, folder: &Path) -> Result<Self, ScenarioError> {
         let mut scenario: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_at(text, span.start));
             let message = error.message().replace('\n', " ");
@@ -310,14 +300,14 @@ impl Scenario {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn trace(&self, uplink: &Uplink) -> Result<Option<Vec<u64>>, ScenarioError> {
+    pub fn trace(&self, uplink: &Uplink) -> Result<Option<Arc<[u64]>>, ScenarioError> {
         let Some(name) = &uplink.trace else { return Ok(None) };
         let text = match SHIPPED_TRACES.iter().find(|(shipped, _)| shipped == name) {
             Some((_, text)) => (*text).to_owned(),
             None => std::fs::read_to_string(self.folder.join(name))
                 .map_err(|error| ScenarioError(format!("cannot read the trace '{name}': {error}")))?,
         };
-        parse_trace(&text).map(Some).map_err(|message| ScenarioError(format!("trace '{name}': {message}")))
+        parse_opportunities(&text).map(Some).map_err(|message| ScenarioError(format!("trace '{name}': {message}")))
     }
 }
 
@@ -341,21 +331,6 @@ impl Uplink {
         }
         Ok(())
     }
-}
-
-fn parse_trace(text: &str) -> Result<Vec<u64>, String> {
-    let mut opportunities = vec![];
-    for (number, line) in text.lines().enumerate() {
-        let at = line.trim().parse().map_err(|_| format!("line {}: '{line}' is not a millisecond", number + 1))?;
-        if opportunities.last().is_some_and(|last| *last > at) {
-            return Err(format!("line {}: {at} is earlier than the line before", number + 1));
-        }
-        opportunities.push(at);
-    }
-    if opportunities.last().is_none_or(|last| *last == 0) {
-        return Err("it has no opportunity after 0 ms, so it cannot repeat".to_owned());
-    }
-    Ok(opportunities)
 }
 
 /// Reads what can happen to a link, as in `delay 80ms`.
@@ -382,12 +357,15 @@ pub fn parse_action(text: &str) -> Result<Action, String> {
     }
 }
 
-fn parse_percent(text: &str) -> Result<f64, String> {
+fn parse_percent(text: &str) -> Result<PartsPerMillion, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-    number
-        .filter(|percent| (0.0..=100.0).contains(percent))
-        .map(|percent| percent / 100.0)
-        .ok_or_else(|| format!("'{text}' is not a share such as '1%'"))
+    let share = number.and_then(|percent| parts_per_million(percent / 100.0));
+    share.ok_or_else(|| format!("'{text}' is not a share such as '1%'"))
+}
+
+/// `None` if it is not from 0 to 1.
+fn parts_per_million(share: f64) -> Option<PartsPerMillion> {
+    (0.0..=1.0).contains(&share).then(|| PartsPerMillion((share * 1e6).round() as u32))
 }
 
 fn parsed<'de, D: Deserializer<'de>, T>(
@@ -421,12 +399,29 @@ fn loss<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Loss, D::Error> {
         Percent(String),
         Burst { p: f64, r: f64 },
     }
-    let share = |value: f64| (0.0..=1.0).contains(&value);
     match Spelling::deserialize(deserializer)? {
         Spelling::Percent(text) => parse_percent(&text).map(Loss::Random).map_err(serde::de::Error::custom),
-        Spelling::Burst { p, r } if share(p) && share(r) => Ok(Loss::Burst { p, r }),
-        Spelling::Burst { .. } => Err(serde::de::Error::custom("p and r are probabilities from 0 to 1")),
+        Spelling::Burst { p, r } => match (parts_per_million(p), parts_per_million(r)) {
+            (Some(p), Some(r)) => Ok(Loss::Burst { p, r }),
+            _ => Err(serde::de::Error::custom("p and r are probabilities from 0 to 1")),
+        },
     }
+}
+
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PartsPerMillion, D::Error> {
+    parsed(deserializer, parse_percent)
+}
+
+fn reordering<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reordering, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Spelling {
+        #[serde(deserialize_with = "share")]
+        share: PartsPerMillion,
+        #[serde(deserialize_with = "duration")]
+        by: Duration,
+    }
+    Spelling::deserialize(deserializer).map(|Spelling { share, by }| Reordering { share, by })
 }
 
 fn queue<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Queue, D::Error> {
@@ -503,19 +498,12 @@ mod tests {
             ("[[uplink]]\nname = \"-x\"\n", "line 6: name", "-x"),
             ("queue = -1\n", "line 5", "\"200ms\""),
             ("loss = 5\n", "line 5", "\"1%\""),
+            ("reordering = { share = \"2\", by = \"5ms\" }\n", "line 5", "'2' is not a share"),
             ("[traffic]\nkind = \"cbr\"\nsize = 9000\n", "line 7: size", "9000"),
             ("[traffic]\nkind = \"cbd\"\n", "line 6", "cbd"),
         ] {
             let error = Scenario::parse("s.toml", &format!("{base}{more}"), Path::new("")).expect_err(more).to_string();
             assert!(error.contains(line) && error.contains(culprit) && error.starts_with("s.toml"), "{error}");
-        }
-    }
-
-    #[test]
-    fn traces_are_checked() {
-        assert_eq!(parse_trace("1\n1\n5\n"), Ok(vec![1, 1, 5]));
-        for wrong in ["", "0\n", "x\n", "5\n4\n"] {
-            assert!(parse_trace(wrong).is_err(), "{wrong:?}");
         }
     }
 }

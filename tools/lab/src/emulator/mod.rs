@@ -1,10 +1,9 @@
 //! The link emulator: a process per uplink, in the access provider's namespace, whose forwarding passes through it.
 //!
 //! All traffic between the box and the gateway is routed into a TUN; what is read from it enters one of two
-//! [`link::Link`]s, and is written back to the TUN when it comes out, for the kernel to forward. Orders come by
+//! [`Link`]s, and is written back to the TUN when it comes out, for the kernel to forward. Orders come by
 //! standard input, a line each; counters are told on standard output at its end.
 
-pub mod link;
 pub mod nat;
 pub mod packet;
 
@@ -12,7 +11,10 @@ use std::io::{self, BufRead};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use link::{Link, LinkCounters, Nanoseconds, Shaper, Trace};
+use braid::sim::Nanoseconds;
+use braid::sim::link::{Departure, Link, LinkSettings, Loss};
+use braid::sim::random::Random;
+use braid::sim::shaper::{Shaper, Trace};
 use nat::Nat;
 use packet::Packet;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +23,6 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::addresses::Addresses;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers};
-use crate::random::Random;
 use crate::say::say;
 use crate::scenario::{Action, Scenario, Uplink, parse_action};
 
@@ -32,19 +33,94 @@ const PACKET_LENGTH_MAX: usize = 10_000;
 /// Packets read in a row before those due are let out.
 const BATCH: usize = 64;
 
+/// A packet let out this long after it was due says that the machine was too busy for its delay to be trusted.
+const LATE: Nanoseconds = 1_000_000;
+
+/// What one direction of a link has done.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct LinkReport {
+    /// Packets that came out.
+    pub packets: u64,
+    /// Bytes of IP packet that came out.
+    pub bytes: u64,
+    /// Packets that the loss model took.
+    pub lost: u64,
+    /// Packets for which the queue had no room.
+    pub overflowed: u64,
+    /// Packets that a blackhole swallowed.
+    pub swallowed: u64,
+    /// Packets that came out twice.
+    pub duplicated: u64,
+    /// Packets that came out with a byte changed.
+    pub corrupted: u64,
+    /// Packets that came out over 1 ms after they were due, since the machine was busy.
+    pub late: u64,
+    /// How long after it was due the latest packet came out, in microseconds.
+    pub late_us_max: u64,
+}
+
 /// What an emulator tells at its end.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct EmulatorReport {
     /// From the box to the gateway.
-    pub up: LinkCounters,
+    pub up: LinkReport,
     /// From the gateway to the box.
-    pub down: LinkCounters,
+    pub down: LinkReport,
+}
+
+/// One direction, and how punctual this machine has been about it.
+struct Way {
+    link: Link<Vec<u8>>,
+    late: u64,
+    late_max: Nanoseconds,
+}
+
+impl Way {
+    const fn new(settings: LinkSettings, random: Random) -> Self {
+        Self { link: Link::new(settings, random), late: 0, late_max: 0 }
+    }
+
+    /// Writes all that has come out to the TUN.
+    fn let_out(&mut self, now: Nanoseconds, tun: &SyncDevice) {
+        while let Some(Departure { due, mut packet, spoiled }) = self.link.leave(now) {
+            let lateness = now.saturating_sub(due);
+            self.late += u64::from(lateness > LATE);
+            self.late_max = self.late_max.max(lateness);
+            if let Some(how) = spoiled {
+                spoil(&mut packet, how);
+            }
+            // A packet that the kernel refuses is lost, as on any router.
+            let _ = tun.send(&packet);
+        }
+    }
+
+    fn report(&self) -> LinkReport {
+        let counters = self.link.counters();
+        LinkReport {
+            packets: counters.left,
+            bytes: counters.left_bytes,
+            lost: counters.lost,
+            overflowed: counters.overflowed,
+            swallowed: counters.swallowed,
+            duplicated: counters.duplicated,
+            corrupted: counters.corrupted,
+            late: self.late,
+            late_us_max: self.late_max / 1_000,
+        }
+    }
+}
+
+/// Changes the last byte, which every packet has, and no router looks at.
+fn spoil(packet: &mut [u8], how: u64) {
+    if let Some(last) = packet.last_mut() {
+        *last ^= (how as u8).max(1);
+    }
 }
 
 struct Emulator {
     tun: SyncDevice,
-    up: Link,
-    down: Link,
+    up: Way,
+    down: Way,
     nat: Option<Nat>,
     box_addresses: [IpAddr; 2],
 }
@@ -61,7 +137,7 @@ pub fn run(scenario: &Scenario, index: usize) -> Result<(), String> {
     let mut emulator = Emulator::new(scenario, index, tun).map_err(|error| error.to_string())?;
     say("ready\n");
     emulator.serve().map_err(describe("forward"))?;
-    let report = EmulatorReport { up: emulator.up.counters, down: emulator.down.counters };
+    let report = EmulatorReport { up: emulator.up.report(), down: emulator.down.report() };
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())
 }
@@ -80,15 +156,15 @@ impl Emulator {
             .trace(uplink)?
             .map(|opportunities| Shaper::Trace(Trace::new(opportunities, monotonic_nanoseconds(), uplink.trace_start)));
         let shaper = |rate: Option<u64>| rate.map_or(Shaper::Unlimited, Shaper::Rate);
-        let link = |shaper, direction: u64| {
+        let way = |shaper, direction: u64| {
             let seed = scenario.seed.wrapping_mul(1_000).wrapping_add(index as u64 * 2 + direction);
-            new_link(uplink, shaper, Random::new(seed))
+            Way::new(link_settings(uplink, shaper), Random::new(seed))
         };
         let addresses = Addresses::of(index);
         Ok(Self {
             tun,
-            up: link(trace.unwrap_or(shaper(uplink.rate)), 0),
-            down: link(shaper(uplink.downlink_rate.or(uplink.rate)), 1),
+            up: way(trace.unwrap_or(shaper(uplink.rate)), 0),
+            down: way(shaper(uplink.downlink_rate.or(uplink.rate)), 1),
             nat: uplink.nat.then(|| Nat::new(addresses.public)),
             box_addresses: addresses.box_end,
         })
@@ -101,7 +177,7 @@ impl Emulator {
         loop {
             let now = monotonic_nanoseconds();
             self.let_out(now);
-            let due = [self.up.next_arrival(), self.down.next_arrival()].into_iter().flatten().min();
+            let due = [&self.up, &self.down].map(|way| way.link.next_departure()).into_iter().flatten().min();
             let (tun_ready, orders_ready) = wait(&self.tun, io::stdin().as_fd(), due)?;
             if orders_ready && !self.obey(&mut orders)? {
                 return Ok(());
@@ -134,15 +210,13 @@ impl Emulator {
                 return;
             }
         }
-        if from_box { self.up.enter(now, bytes) } else { self.down.enter(now, bytes) }
+        let way = if from_box { &mut self.up } else { &mut self.down };
+        way.link.enter(now, bytes.len(), bytes.to_vec());
     }
 
     fn let_out(&mut self, now: Nanoseconds) {
-        let tun = &self.tun;
-        // A packet that the kernel refuses is lost, as on any router.
-        let mut deliver = |packet: &mut [u8]| drop(tun.send(packet));
-        self.up.leave(now, &mut deliver);
-        self.down.leave(now, &mut deliver);
+        self.up.let_out(now, &self.tun);
+        self.down.let_out(now, &self.tun);
     }
 
     /// Obeys one order; false at the end of them.
@@ -159,16 +233,16 @@ impl Emulator {
     }
 
     fn apply(&mut self, action: Action) {
+        let (up, down) = (&mut self.up.link, &mut self.down.link);
         match action {
-            Action::Blackhole => (self.up.blackhole, self.down.blackhole) = (true, true),
-            Action::BlackholeUp => self.up.blackhole = true,
-            Action::BlackholeDown => self.down.blackhole = true,
-            Action::Restore => (self.up.blackhole, self.down.blackhole) = (false, false),
-            Action::Delay(delay) => (self.up.delay, self.down.delay) = (delay, delay),
-            Action::Rate(rate) => self.up.set_rate(rate),
+            Action::Blackhole => (up.blackhole, down.blackhole) = (true, true),
+            Action::BlackholeUp => up.blackhole = true,
+            Action::BlackholeDown => down.blackhole = true,
+            Action::Restore => (up.blackhole, down.blackhole) = (false, false),
+            Action::Delay(delay) => (up.settings.delay, down.settings.delay) = (delay, delay),
+            Action::Rate(rate) => up.settings.shaper = Shaper::Rate(rate),
             Action::Loss(share) => {
-                self.up.set_loss(share);
-                self.down.set_loss(share);
+                (up.settings.loss, down.settings.loss) = (Loss::Random(share), Loss::Random(share));
             }
             Action::NatRebind => {
                 if let Some(nat) = &mut self.nat {
@@ -181,8 +255,17 @@ impl Emulator {
     }
 }
 
-fn new_link(uplink: &Uplink, shaper: Shaper, random: Random) -> Link {
-    Link::new(shaper, uplink.delay, uplink.jitter, uplink.loss, uplink.queue, random)
+fn link_settings(uplink: &Uplink, shaper: Shaper) -> LinkSettings {
+    LinkSettings {
+        shaper,
+        queue: uplink.queue,
+        delay: uplink.delay,
+        jitter: uplink.jitter,
+        reordering: uplink.reordering,
+        loss: uplink.loss,
+        duplication: uplink.duplication,
+        corruption: uplink.corruption,
+    }
 }
 
 /// Waits until one of the two can be read, or the time has come.

@@ -1,0 +1,337 @@
+//! What the user typed, and what follows.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use braid::units::{parse_duration, parse_rate};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::course::{Direction, RunOptions};
+use crate::lab::Lab;
+use crate::orders::Orders;
+use crate::plot::Panel;
+use crate::say::say;
+use crate::scenario::Scenario;
+use crate::stop::Stop;
+use crate::tunnel::TunnelOptions;
+use crate::{addresses, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
+
+/// Where files go unless told otherwise.
+const OUTPUT: &str = "demo-output";
+
+/// Network namespaces, emulated links and numbered traffic, to watch a tunnel do its job.
+#[derive(Parser)]
+#[command(name = "braid-lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the links of a scenario up, and keep them until `down` or Ctrl-C
+    Up {
+        /// A file, or the name of a shipped scenario
+        scenario: String,
+    },
+    /// Have something happen to a link of the lab that is up
+    Event {
+        /// Which link
+        uplink: String,
+        /// What, such as: blackhole, restore, carrier-down, delay 80ms
+        #[arg(required = true, num_args = 1..)]
+        action: Vec<String>,
+    },
+    /// Run a scenario: links, tunnel, traffic, faults, report
+    Run(RunArguments),
+    /// Remove the lab, also after a crash
+    Down,
+    /// Stream a video over links that fail, by three ways of bonding, and compare
+    Demo(DemoArguments),
+    /// List the shipped scenarios, or print one
+    Scenarios {
+        /// Which one to print
+        name: Option<String>,
+    },
+    /// Send numbered datagrams, at a constant rate or from a relay
+    Source(SourceArguments),
+    /// Receive numbered datagrams until standard input ends; JSON lines on standard output
+    Sink {
+        /// Where to receive
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Write the payloads here, in order of arrival
+        #[arg(long)]
+        payload: Option<PathBuf>,
+    },
+    /// Emulate one link, inside its provider's namespace
+    #[command(hide = true)]
+    Emulate {
+        /// The scenario
+        scenario: String,
+        /// Which of its uplinks
+        index: usize,
+        /// What random numbers begin with
+        seed: u64,
+    },
+}
+
+#[derive(Args)]
+struct RunArguments {
+    /// A file, or the name of a shipped scenario
+    scenario: String,
+    /// --mode of both ends
+    #[arg(long)]
+    mode: Option<String>,
+    /// --window of both ends
+    #[arg(long)]
+    window: Option<String>,
+    /// Run the tunnel without keys, the only way yet
+    #[arg(long)]
+    plaintext: bool,
+    /// What to send through: braid, or none for the bare first uplink
+    #[arg(long, value_enum, default_value = "braid")]
+    tunnel: TunnelKind,
+    /// Which way traffic flows: up from the box, or down to it
+    #[arg(long, value_enum, default_value = "up")]
+    direction: Direction,
+    /// Have the uplinks speak IPv6
+    #[arg(long)]
+    ipv6: bool,
+    /// Begin the random numbers with this instead of the scenario's seed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// A further flag of the box, such as --extra-box=--cpu=1; may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    extra_box: Vec<String>,
+    /// A further flag of the gateway; may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    extra_gateway: Vec<String>,
+    /// Write the report here as JSON; - for standard output, and nothing else there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Plot arrival over time, to .png or .svg
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// Print a line each second
+    #[arg(long)]
+    live: bool,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct DemoArguments {
+    /// Write the report here as JSON; - for standard output, and nothing else there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct CommonArguments {
+    /// Where braid-box and braid-gateway are [default: beside this program]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Where logs, videos and plots go
+    #[arg(long, value_name = "DIR", default_value = OUTPUT)]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TunnelKind {
+    Braid,
+    None,
+}
+
+#[derive(Args)]
+struct SourceArguments {
+    /// Where to
+    #[arg(long)]
+    to: SocketAddr,
+    /// Bits of payload per second
+    #[arg(long, value_parser = parse_rate, default_value = "8mbit")]
+    rate: u64,
+    /// Bytes of payload per datagram
+    #[arg(long, default_value_t = 1316, value_parser = clap::value_parser!(u16).range(64..=1400))]
+    size: u16,
+    /// For how long
+    #[arg(long, value_parser = parse_duration, default_value = "10s")]
+    duration: Duration,
+    /// Number and send on what comes to this address instead, until standard input ends
+    #[arg(long)]
+    relay: Option<SocketAddr>,
+}
+
+/// Does what the command line asks for; errors go to standard error, one line each.
+#[must_use]
+pub fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => fail(&message, 2),
+        Err(Failure::Runtime(message)) => fail(&message, 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("braid-lab: {message}");
+    ExitCode::from(code)
+}
+
+enum Failure {
+    Usage(String),
+    Runtime(String),
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Runtime(message)
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up { scenario } => up(&scenario),
+        Command::Event { uplink, action } => happen(&uplink, &action.join(" ")),
+        Command::Run(arguments) => run_scenario(&arguments),
+        Command::Down => Ok(lab::take_down()?),
+        Command::Demo(arguments) => run_demo(&arguments),
+        Command::Scenarios { name } => show_scenarios(name.as_deref()),
+        Command::Source(arguments) => send(&arguments),
+        Command::Sink { listen, payload } => {
+            Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
+        }
+        Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
+    }
+}
+
+fn load(name: &str) -> Result<Scenario, Failure> {
+    Scenario::load(name).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+fn up(name: &str) -> Result<(), Failure> {
+    let scenario = load(name)?;
+    let stop = Stop::on_signals()?;
+    let mut lab = Lab::up(&scenario, name)?;
+    let orders = Orders::listen()?;
+    say(&format!(
+        "up: namespaces {}, {}, and one per uplink: try\n  ip netns exec {0} ping {}\n",
+        namespaces::BOX,
+        namespaces::GATEWAY_NAMESPACE,
+        addresses::GATEWAY[0]
+    ));
+    while !stop.is_wanted() {
+        orders.obey(|uplink, action| lab.apply(uplink, action));
+        thread::sleep(Duration::from_millis(20));
+    }
+    for (uplink, report) in scenario.uplinks.iter().zip(lab.down()) {
+        say(&format!("{}: {}\n", uplink.name, serde_json::to_string(&report).unwrap_or_default()));
+    }
+    Ok(())
+}
+
+fn happen(uplink: &str, action: &str) -> Result<(), Failure> {
+    scenario::parse_action(action).map_err(Failure::Usage)?;
+    Ok(orders::give(uplink, action)?)
+}
+
+fn run_scenario(arguments: &RunArguments) -> Result<(), Failure> {
+    let mut scenario = load(&arguments.scenario)?;
+    if let Some(seed) = arguments.seed {
+        scenario.seed = seed;
+    }
+    let stop = Stop::on_signals()?;
+    let tunnel = match arguments.tunnel {
+        TunnelKind::None => None,
+        TunnelKind::Braid => Some(TunnelOptions {
+            mode: arguments.mode.clone(),
+            window: arguments.window.clone(),
+            extra_box: arguments.extra_box.clone(),
+            extra_gateway: arguments.extra_gateway.clone(),
+            ipv6: arguments.ipv6,
+            ..tunnel_options(&arguments.common)?
+        }),
+    };
+    let options = RunOptions {
+        tunnel,
+        direction: arguments.direction,
+        output: arguments.common.output.clone(),
+        live: arguments.live,
+    };
+    let outcome = run::run(&scenario, &arguments.scenario, &options, &stop)?;
+    if let Some(path) = &arguments.plot {
+        plot::draw(path, &[Panel { title: format!("{} {}", scenario.name, outcome.report.mode), outcome: &outcome }])?;
+    }
+    tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())
+}
+
+fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let quiet = arguments.json.as_deref() == Some(Path::new("-"));
+    let report = demo::demo(&tunnel_options(&arguments.common)?, &arguments.common.output, quiet, &stop)?;
+    tell(&report, report.to_text(), arguments.json.as_deref())
+}
+
+fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
+    let folder = match &arguments.bin_dir {
+        Some(folder) => folder.clone(),
+        None => lab::own_program()?.parent().map(Path::to_owned).unwrap_or_default(),
+    };
+    Ok(TunnelOptions {
+        folder,
+        mode: None,
+        window: None,
+        extra_box: vec![],
+        extra_gateway: vec![],
+        ipv6: false,
+        logs: arguments.output.clone(),
+    })
+}
+
+/// The report as text on standard output, and as JSON where it is wanted.
+fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Result<(), Failure> {
+    let as_json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
+    match json {
+        Some(path) if path == Path::new("-") => say(&(as_json + "\n")),
+        Some(path) => {
+            say(&text);
+            std::fs::write(path, as_json + "\n")
+                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        None => say(&text),
+    }
+    Ok(())
+}
+
+fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
+    for (shipped, text) in scenario::SHIPPED {
+        match name {
+            Some(name) if name == *shipped => say(text),
+            Some(_) => {}
+            None => {
+                let purpose = text.lines().next().unwrap_or_default().trim_start_matches("# ");
+                say(&format!("{shipped:<18} {purpose}\n"));
+            }
+        }
+    }
+    match name {
+        Some(name) if !scenario::SHIPPED.iter().any(|(shipped, _)| *shipped == name) => {
+            Err(Failure::Usage(format!("no scenario '{name}' is shipped: see 'braid-lab scenarios'")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn send(arguments: &SourceArguments) -> Result<(), Failure> {
+    let report = match arguments.relay {
+        Some(from) => traffic::source::relay(from, arguments.to),
+        None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
+    };
+    let report = report.map_err(|error| format!("source: {error}"))?;
+    say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The lab: network namespaces, emulated links, numbered traffic and a report, to watch a tunnel do its job.
+//!
+//! A library only so that its parsers can be fuzzed; the program is one call to [`command_line::main`].
+
+mod addresses;
+mod clock;
+pub mod command_line;
+mod course;
+mod demo;
+mod emulator;
+mod flow;
+pub mod fuzzing;
+mod lab;
+mod live;
+mod namespaces;
+mod orders;
+mod plot;
+mod report;
+mod run;
+mod say;
+mod scenario;
+mod stop;
+mod tcp;
+mod traffic;
+mod tunnel;
+mod video;
