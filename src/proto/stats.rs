@@ -84,6 +84,12 @@ impl DropCounters {
         self.0[reason as usize]
     }
 
+    /// How often any of them has struck.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
     /// The reasons that have struck at all, with their counts.
     pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().map(|reason| (reason, self.get(reason))).filter(|(_, count)| *count > 0)

@@ -9,7 +9,7 @@ use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
-use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
+use crate::proto::uplink::{UplinkId, UplinkName};
 use crate::proto::wire::control::{self, Head, Message, Report};
 
 /// The gateway forgets an uplink's address after this long without a word from it.
@@ -198,7 +198,7 @@ impl<T: Payload> Tunnel<T> {
         if heard == self.heard {
             return;
         }
-        let gone_silent = UplinkSet::from_bits(self.heard.bits() & !heard.bits());
+        let gone_silent = self.heard.without(heard);
         self.heard = heard;
         self.receiver.set_live(now, heard);
         if self.peer.is_known() && !gone_silent.is_empty() {

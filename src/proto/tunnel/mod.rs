@@ -449,6 +449,12 @@ impl<T: Payload> Tunnel<T> {
         }
     }
 
+    /// What has been dropped so far, by reason.
+    #[must_use]
+    pub const fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
     fn evaluate_uplinks(&mut self, now: Instant) {
         let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
         let mut changed = false;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use braid::sim::draw;
 use braid::units::{parse_duration, parse_rate};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -15,9 +16,10 @@ use crate::orders::Orders;
 use crate::plot::Panel;
 use crate::say::say;
 use crate::scenario::Scenario;
+use crate::simulate::Worlds;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
+use crate::{addresses, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -51,6 +53,8 @@ enum Command {
     Down,
     /// Stream a video over links that fail, by three ways of bonding, and compare
     Demo(DemoArguments),
+    /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
+    Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
     Scenarios {
         /// Which one to print
@@ -133,6 +137,22 @@ struct DemoArguments {
 }
 
 #[derive(Args)]
+struct SimulateArguments {
+    /// How many worlds, with the seeds 1, 2, 3 and so on
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    seeds: u64,
+    /// Run just the world of this seed
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// How long each world lasts, in simulated seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(draw::SECONDS_MIN..=86_400))]
+    seconds: u64,
+    /// Tell all that happens
+    #[arg(long)]
+    tell: bool,
+}
+
+#[derive(Args)]
 struct CommonArguments {
     /// Where braid-box and braid-gateway are [default: beside this program]
     #[arg(long, value_name = "DIR")]
@@ -200,6 +220,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Down => Ok(lab::take_down()?),
         Command::Demo(arguments) => run_demo(&arguments),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
         Command::Sink { listen, payload } => {
@@ -290,6 +311,16 @@ fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure>
         ipv6: false,
         logs: arguments.output.clone(),
     })
+}
+
+impl SimulateArguments {
+    fn worlds(&self) -> Worlds {
+        let (first, count) = match self.seed {
+            Some(seed) => (seed, 1),
+            None => (1, self.seeds),
+        };
+        Worlds { first, count, seconds: self.seconds, is_told: self.tell }
+    }
 }
 
 /// The report as text on standard output, and as JSON where it is wanted.

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod say;
 mod scenario;
+mod simulate;
 mod stop;
 mod tcp;
 mod traffic;
