@@ -36,6 +36,8 @@ drop_reasons! {
     ProtocolType = "protocol_type",
     /// A key that belongs to no session here.
     UnknownSession = "unknown_session",
+    /// A control message that was spoiled on the way.
+    Checksum = "checksum",
     /// A control message whose contents make no sense.
     ControlMalformed = "control_malformed",
     /// A control message that is no newer than one already seen from that uplink.

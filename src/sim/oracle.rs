@@ -1,7 +1,9 @@
 //! The oracle: knows what was offered, sees what comes of it, and says at once when the tunnel does what it must not.
 //!
 //! What it holds the core to:
-//! - A frame that is delivered was offered, byte for byte; it is delivered once, and never after a later one.
+//! - A frame that is delivered was offered, byte for byte; it is delivered once, and never after a later one. (Once, and
+//!   in order, in each life of the receiver: a process that has been started again cannot know what the one before it
+//!   delivered, and what was on its way meanwhile may come out again.)
 //! - A frame is held no longer than the window: latency is at most that of the path it came by, and the window.
 //! - A frame that comes in time is delivered. "In time" means within the window of the first later frame that came,
 //!   by an uplink that keeps order and has not been silent meanwhile. So in `broadcast` a frame is lost only if every
@@ -56,6 +58,8 @@ pub struct Offer {
     pub at: Nanoseconds,
     /// When it was delivered.
     pub delivered_at: Option<Nanoseconds>,
+    /// In which life of the receiver.
+    delivered_in: Option<u32>,
     length: u16,
     /// Whether the core took it on.
     is_sent: bool,
@@ -87,6 +91,8 @@ struct Receiver {
     highs: Vec<(u64, Instant)>,
     /// When each uplink was last seen to be silent.
     silent: [Option<Instant>; UPLINKS_MAX],
+    /// When its clock last jumped, as it does for one that sleeps.
+    jumped: Instant,
     /// When a spoiled datagram last got through.
     deceived: Option<Nanoseconds>,
     /// Whether anything but its first peer has been met.
@@ -96,6 +102,14 @@ struct Receiver {
     controls: u64,
     /// Drops counted by the shell.
     dropped_outside: u64,
+}
+
+impl Receiver {
+    /// When the first frame with a higher number was taken.
+    fn overtaken_at(&self, number: u64) -> Option<Instant> {
+        let first_higher = self.highs.partition_point(|(high, _)| *high <= number);
+        self.highs.get(first_higher).map(|(_, at)| *at)
+    }
 }
 
 /// A datagram that an end is about to be handed.
@@ -140,6 +154,7 @@ impl Oracle {
             began: (0, clocks[end]),
             highs: vec![],
             silent: [None; UPLINKS_MAX],
+            jumped: clocks[end],
             deceived: None,
             has_begun_anew: false,
             handed: 0,
@@ -187,6 +202,7 @@ impl Oracle {
         self.streams[from].offers.push(Offer {
             at: self.now,
             delivered_at: None,
+            delivered_in: None,
             length: length as u16,
             is_sent: false,
             has_come: false,
@@ -296,7 +312,17 @@ impl Oracle {
             };
         let verdict = self.check(is_true, || {
             let fate = dropped.map_or("taken", DropReason::name);
-            format!("frame {number} came to end {} by {:?} and was {fate}, wrongly", arrived.to, arrived.uplink)
+            let receiver = &self.receivers[arrived.to];
+            format!(
+                "frame {number} came to end {} by uplink {} and was {fate}, wrongly: its clock is {:?}, the frame was \
+                 overtaken at {:?}, the uplink last silent at {:?}, and the window is {:?}",
+                arrived.to,
+                arrived.uplink.number(),
+                arrived.clock,
+                receiver.overtaken_at(number),
+                receiver.silent[arrived.uplink.index()],
+                receiver.window,
+            )
         });
         self.remember_frame(arrived, number, dropped);
         verdict
@@ -307,7 +333,9 @@ impl Oracle {
         let offer = &mut self.streams[1 - arrived.to].offers[number as usize];
         offer.has_come |= matches!(dropped, None | Some(DropReason::Late));
         if dropped.is_none() {
-            offer.taken.get_or_insert((arrived.clock, receiver.life));
+            if offer.taken.is_none_or(|(_, life)| life != receiver.life) {
+                offer.taken = Some((arrived.clock, receiver.life));
+            }
             if receiver.highs.last().is_none_or(|(highest, _)| number > *highest) {
                 receiver.highs.push((number, arrived.clock));
             }
@@ -317,11 +345,10 @@ impl Oracle {
     /// Whether a frame may be called late.
     fn is_late(&self, arrived: &Arrived, number: u64, offer: &Offer) -> bool {
         let receiver = &self.receivers[arrived.to];
-        let overtaken = receiver.highs.partition_point(|(high, _)| *high <= number);
-        let overtaken = receiver.highs.get(overtaken).map(|(_, at)| *at);
+        let overtaken = receiver.overtaken_at(number);
         let has_waited = overtaken.zip(receiver.window).is_some_and(|(since, window)| arrived.clock >= since + window);
         let has_been_silent =
-            receiver.silent[arrived.uplink.index()].is_some_and(|at| at >= overtaken.unwrap_or(receiver.began.1));
+            overtaken.zip(receiver.silent[arrived.uplink.index()]).is_some_and(|(since, silent)| silent >= since);
         let is_of_another_time = offer.at <= receiver.began.0;
         has_waited || has_been_silent || is_of_another_time || self.may_reorder(arrived)
     }
@@ -339,21 +366,34 @@ impl Oracle {
         self.check(usize::from(offer.length) == delivered.len(), || {
             format!("frame {number} came out of end {to} with {} bytes, not {}", delivered.len(), offer.length)
         })?;
-        let is_first = offer.delivered_at.is_none() || self.is_deceived(to);
+        let receiver = &self.receivers[to];
+        let was_on_its_way = offer.at <= receiver.began.0;
+        let is_first = match offer.delivered_in {
+            None => true,
+            Some(life) => (life != receiver.life && was_on_its_way) || self.is_deceived(to),
+        };
         self.check(is_first, || format!("frame {number} was delivered twice at end {to}"))?;
         let window = self.receivers[to].window;
         let held = offer.taken.map_or(Duration::ZERO, |(since, _)| clock.since(since));
-        self.check(held <= window.unwrap_or_default() || self.is_deceived(to), || {
+        let has_jumped = clock == self.receivers[to].jumped;
+        self.check(held <= window.unwrap_or_default() || has_jumped || self.is_deceived(to), || {
             format!("frame {number} was held for {held:?} at end {to}, beyond the window of {window:?}")
         })?;
         let stream = &mut self.streams[1 - to];
-        stream.offers[number as usize].delivered_at = Some(self.now);
+        let offer = &mut stream.offers[number as usize];
+        offer.delivered_at.get_or_insert(self.now);
+        offer.delivered_in = Some(self.receivers[to].life);
         let is_backwards = stream.highest_delivered.is_some_and(|highest| number < highest);
         stream.out_of_order += u64::from(is_backwards);
         let before = stream.highest_delivered.replace(number.max(stream.highest_delivered.unwrap_or(0)));
         self.check(!is_backwards || window.is_none() || self.is_deceived(to), || {
             format!("frame {number} was delivered after {before:?} at end {to}")
         })
+    }
+
+    /// The clock of an end has jumped to this: it has slept, or the clock has been set.
+    pub fn on_jumped(&mut self, end: usize, clock: Instant) {
+        self.receivers[end].jumped = clock;
     }
 
     /// What was never offered may come out only if it is what was spoiled on the way.
@@ -397,6 +437,7 @@ impl Oracle {
         receiver.has_begun_anew = true;
         (receiver.handed, receiver.controls, receiver.dropped_outside) = (0, 0, 0);
         self.receivers[1 - end].has_begun_anew = true;
+        self.streams[1 - end].highest_delivered = None;
     }
 
     /// The shell has counted a drop.

@@ -16,6 +16,7 @@ use super::random::Random;
 use super::report::Report;
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::stats::DropReason;
+use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Event, Path};
 use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
@@ -28,6 +29,8 @@ const IP_AND_UDP: usize = 28;
 const AUDIT_EVERY: Nanoseconds = SECOND;
 /// The port that a box's uplink begins with; each rebinding and each restart makes another.
 const FIRST_PORT: u16 = 10_000;
+/// Of a clock that works, when the world begins, in milliseconds since 1970.
+const TIME_OF_DAY: u64 = 1_790_000_000_000;
 const ENETDOWN: i32 = 100;
 const ECONNREFUSED: i32 = 111;
 
@@ -186,6 +189,7 @@ impl World {
             Incident::Rebind { uplink } => self.lines[uplink].port += 1,
             Incident::ClockStep { end, by } => {
                 self.ends[end].clock_ahead += by.as_nanos() as Nanoseconds;
+                self.oracle.on_jumped(end, self.ends[end].clock(self.now));
                 self.ends[end].refresh_due(self.now);
             }
             Incident::Stall { end, lasting } => {
@@ -235,7 +239,10 @@ impl World {
     }
 
     fn start(&mut self, end: usize) {
-        let epoch = self.random.next().max(1);
+        // Now and then a machine has lost its clock, and what it draws may be lower than before.
+        let has_lost_clock = self.random.below(8) == 0;
+        let time_of_day = self.now / MILLISECOND + if has_lost_clock { 0 } else { TIME_OF_DAY };
+        let epoch = epoch(time_of_day, self.random.next());
         self.ends[end].start(self.now, epoch);
         self.say(|| format!("end {end} starts, epoch {epoch:x}"));
         if end == BOX {
@@ -328,7 +335,7 @@ impl World {
             uplink,
             clock,
             is_heard: tunnel.uplink(uplink).is_heard(clock),
-            is_known_source: to == BOX || tunnel.path(uplink) == Some(path),
+            is_known_source: tunnel.uplink(uplink).is_of_peer() && (to == BOX || tunnel.path(uplink) == Some(path)),
             reordered,
         };
         self.oracle.on_arriving(&arrived);
@@ -412,6 +419,9 @@ impl World {
     fn wake(&mut self, end: usize) -> Step {
         if !self.ends[end].is_awake(self.now) {
             return Ok(());
+        }
+        if self.ends[end].stalled_until == self.now {
+            self.oracle.on_jumped(end, self.ends[end].clock(self.now));
         }
         while let Some(waiting) = self.ends[end].waiting.pop_front() {
             match waiting {

@@ -8,7 +8,7 @@
 //! `now` never goes back.
 
 mod control;
-mod peer;
+pub mod peer;
 mod probe_clock;
 #[cfg(test)]
 mod tests;
@@ -70,7 +70,7 @@ pub struct UplinkSettings {
 pub struct Settings {
     /// Which end this is.
     pub role: Role,
-    /// A random number, not 0, new for each start of the process.
+    /// What this start of the process is known by, not 0: see [`peer::epoch`].
     pub epoch: u64,
     /// The number of the first frame sent.
     pub first_sequence: u32,
@@ -284,6 +284,10 @@ impl<T: Payload> Tunnel<T> {
 
     fn on_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, mut frame: T) -> Result<(), DropReason> {
         let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
+        // Frames do not say which start of the peer has numbered them: that of the control messages before them.
+        if !self.uplinks[uplink.index()].is_of_peer() {
+            return Err(DropReason::UnknownSource);
+        }
         frame.advance(FRAME_HEADER_LENGTH);
         let length = frame.bytes().len();
         self.check_length(length)?;

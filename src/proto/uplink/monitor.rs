@@ -54,6 +54,8 @@ pub struct Uplink {
     answered_probe_sent_at: Option<Instant>,
     denied: bool,
     newest_counter: Option<u32>,
+    /// Whether what was said last by it was said by the peer.
+    is_of_peer: bool,
 }
 
 impl Uplink {
@@ -74,6 +76,7 @@ impl Uplink {
             answered_probe_sent_at: None,
             denied: false,
             newest_counter: None,
+            is_of_peer: false,
         }
     }
 
@@ -118,6 +121,7 @@ impl Uplink {
         self.answered_probe_sent_at = None;
         self.denied = false;
         self.newest_counter = None;
+        self.is_of_peer = false;
         self.measurements = Measurements::default();
         self.state.restart(now, reason)
     }
@@ -127,8 +131,20 @@ impl Uplink {
         let newer = self.newest_counter.is_none_or(|newest| seq::is_newer(counter, newest));
         if newer {
             self.newest_counter = Some(counter);
+            self.is_of_peer = true;
         }
         newer
+    }
+
+    /// A former or a coming start of the peer has said something by this uplink.
+    pub fn on_stranger(&mut self) {
+        self.is_of_peer = false;
+    }
+
+    /// Whether frames that come by this uplink are the peer's, as it is now.
+    #[must_use]
+    pub const fn is_of_peer(&self) -> bool {
+        self.is_of_peer
     }
 
     /// Something of the peer's came by this uplink.
