@@ -177,13 +177,14 @@ fn draw_loss(random: &mut Random, troubles: &Troubles) -> Loss {
 fn draw_shaper(random: &mut Random, troubles: &Troubles) -> Shaper {
     match random.below(3) {
         0 if troubles.rate => Shaper::Rate(random.between(500_000, 50_000_000)),
-        1 if troubles.trace => Shaper::Trace(draw_trace(random)),
+        1 if troubles.trace => Shaper::Trace(trace(random)),
         _ => Shaper::Unlimited,
     }
 }
 
 /// A capacity that wanders, as a mobile link's does, with moments in which nothing leaves.
-fn draw_trace(random: &mut Random) -> Trace {
+#[must_use]
+pub fn trace(random: &mut Random) -> Trace {
     let (mut opportunities, mut at, mut gap_micros) = (vec![], 0, random.between(300, 5_000));
     while at < 10_000_000 {
         at += gap_micros;

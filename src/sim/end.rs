@@ -104,6 +104,12 @@ impl<D> End<D> {
         self.tunnel.is_some() && now >= self.stalled_until
     }
 
+    /// Whether it takes what comes now: it is awake, and nothing that came before waits.
+    #[must_use]
+    pub fn is_free(&self, now: Nanoseconds) -> bool {
+        self.is_awake(now) && self.waiting.is_empty()
+    }
+
     /// Leaves something for when it is awake again; false if there is no room, or nobody there.
     pub fn leave(&mut self, waiting: Waiting<D>) -> bool {
         let is_full = matches!(waiting, Waiting::Frame(..)) && self.waiting.len() >= TAP_QUEUE;

@@ -85,6 +85,8 @@ struct Receiver {
     window: Option<Duration>,
     /// Counts starts of the process.
     life: u32,
+    /// The life of the peer that it has taken a control message of last.
+    known_life: Option<u32>,
     /// When it last began anew with its peer, and by its own clock.
     began: (Nanoseconds, Instant),
     /// Numbers higher than all before, and when they were taken on.
@@ -119,6 +121,8 @@ pub struct Arrived {
     pub to: usize,
     /// By which uplink.
     pub uplink: UplinkId,
+    /// In which life its sender has sent it.
+    pub sender_life: u32,
     /// The end's clock.
     pub clock: Instant,
     /// Whether the end counts the uplink as alive.
@@ -151,6 +155,7 @@ impl Oracle {
         let receiver = |end: usize| Receiver {
             window: windows[end],
             life: 0,
+            known_life: None,
             began: (0, clocks[end]),
             highs: vec![],
             silent: [None; UPLINKS_MAX],
@@ -279,7 +284,9 @@ impl Oracle {
     /// If it must not have been dropped.
     pub fn on_control(&mut self, arrived: &Arrived, dropped: Option<DropReason>) -> Verdict {
         let Some(reason) = dropped else {
-            self.receivers[arrived.to].controls += 1;
+            let receiver = &mut self.receivers[arrived.to];
+            receiver.controls += 1;
+            receiver.known_life = Some(arrived.sender_life);
             return Ok(());
         };
         let is_true = self.is_deceived(arrived.to)
@@ -305,6 +312,8 @@ impl Oracle {
         let is_true = self.is_deceived(arrived.to)
             || match dropped {
                 None => offer.is_sent,
+                // Of a peer that it does not know yet, or no more, it cannot know the numbers.
+                Some(DropReason::Duplicate | DropReason::Late) if !self.is_of_known_life(arrived) => true,
                 Some(DropReason::Duplicate) => offer.has_come,
                 Some(DropReason::Late) => self.is_late(arrived, number, &offer),
                 Some(DropReason::UnknownSource) => !arrived.is_known_source,
@@ -340,6 +349,16 @@ impl Oracle {
                 receiver.highs.push((number, arrived.clock));
             }
         }
+    }
+
+    fn is_of_known_life(&self, arrived: &Arrived) -> bool {
+        self.receivers[arrived.to].known_life == Some(arrived.sender_life)
+    }
+
+    /// In which life end `end` is, counted from 0.
+    #[must_use]
+    pub const fn life(&self, end: usize) -> u32 {
+        self.receivers[end].life
     }
 
     /// Whether a frame may be called late.

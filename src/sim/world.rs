@@ -53,6 +53,8 @@ struct Parcel {
     cargo: Cargo,
     /// The box's port as the gateway sees it: whence it comes, or where it goes.
     port: u16,
+    /// In which of its lives its sender has sent it.
+    sender_life: u32,
     is_deceptive: bool,
 }
 
@@ -308,14 +310,13 @@ impl World {
             parcel.is_deceptive = bytes != parcel.bytes;
             parcel.bytes = bytes;
         }
-        if self.ends[to].is_awake(self.now) {
+        if self.ends[to].is_free(self.now) {
             self.hand_datagram(to, Self::id(uplink), parcel)
         } else {
             let (port, is_refusal) = (parcel.port, parcel.cargo == Cargo::Refusal);
             let is_left = self.ends[to].leave(Waiting::Datagram(Self::id(uplink), parcel));
             if !is_left && to == GATEWAY && !is_refusal {
-                let refusal = Parcel { bytes: Bytes::new(), cargo: Cargo::Refusal, port, is_deceptive: false };
-                self.lines[uplink].ways[DOWN].enter(self.now, IP_AND_UDP * 2, refusal);
+                self.enter(GATEWAY, uplink, (Bytes::new(), Cargo::Refusal), port);
             }
             Ok(())
         }
@@ -333,6 +334,7 @@ impl World {
         let arrived = Arrived {
             to,
             uplink,
+            sender_life: parcel.sender_life,
             clock,
             is_heard: tunnel.uplink(uplink).is_heard(clock),
             is_known_source: tunnel.uplink(uplink).is_of_peer() && (to == BOX || tunnel.path(uplink) == Some(path)),
@@ -381,7 +383,7 @@ impl World {
         let number = self.oracle.next_number(from);
         let frame = frame::make(from, number, length);
         self.oracle.on_offered(from, length);
-        if self.ends[from].is_awake(self.now) {
+        if self.ends[from].is_free(self.now) {
             self.hand_frame(from, number, frame)
         } else {
             self.ends[from].leave(Waiting::Frame(number, frame));
@@ -476,8 +478,13 @@ impl World {
                 None => return,
             },
         };
-        let length = bytes.len() + IP_AND_UDP;
-        line.ways[from].enter(self.now, length, Parcel { bytes, cargo, port, is_deceptive: false });
+        self.enter(from, uplink.index(), (bytes, cargo), port);
+    }
+
+    fn enter(&mut self, from: usize, uplink: usize, (bytes, cargo): (Bytes, Cargo), port: u16) {
+        let (length, sender_life) = (bytes.len() + IP_AND_UDP, self.oracle.life(from));
+        let parcel = Parcel { bytes, cargo, port, sender_life, is_deceptive: false };
+        self.lines[uplink].ways[from].enter(self.now, length, parcel);
     }
 
     fn on_event(&mut self, end: usize, event: &Event) -> Step {

@@ -179,6 +179,8 @@ pub struct Tunnel<T> {
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
+    /// From when on none will be, unless something comes.
+    all_silent_at: Instant,
     probe_clock: ProbeClock,
     control_counter: u32,
     next_sequence: u64,
@@ -217,6 +219,7 @@ impl<T: Payload> Tunnel<T> {
             known: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
+            all_silent_at: now,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             control_counter: 0,
             next_sequence: seq::begin(settings.first_sequence),
@@ -308,8 +311,14 @@ impl<T: Payload> Tunnel<T> {
     }
 
     fn on_heard(&mut self, now: Instant, uplink: UplinkId) {
-        self.uplinks[uplink.index()].on_heard(now);
-        if !self.heard.contains(uplink) {
+        let was_silence_common = now >= self.all_silent_at;
+        if was_silence_common {
+            self.known.iter().for_each(|known| self.uplinks[known.index()].excuse(now, self.all_silent_at));
+        }
+        let of_uplink = &mut self.uplinks[uplink.index()];
+        of_uplink.on_heard(now);
+        self.all_silent_at = self.all_silent_at.max(of_uplink.silent_at().unwrap_or(now));
+        if was_silence_common || !self.heard.contains(uplink) {
             self.refresh_heard(now);
         }
     }
@@ -367,6 +376,8 @@ impl<T: Payload> Tunnel<T> {
         let transition = self.uplinks[uplink.index()].detach(now, reason);
         self.on_transition(uplink, transition);
         self.refresh_scheduler();
+        // The peer learns at once that nothing can reach us by this one.
+        self.refresh_heard(now);
     }
 
     /// The kernel has refused to send by an uplink, with this errno; it will be tried again by probes.

@@ -138,9 +138,9 @@ struct DemoArguments {
 
 #[derive(Args)]
 struct SimulateArguments {
-    /// How many worlds, with the seeds 1, 2, 3 and so on
-    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
-    seeds: u64,
+    /// The seeds of the worlds to run, such as 1..1001; the last is not among them
+    #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
+    seeds: (u64, u64),
     /// Run just the world of this seed
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -150,6 +150,9 @@ struct SimulateArguments {
     /// Tell all that happens
     #[arg(long)]
     tell: bool,
+    /// Write the table that tests/simulated.md holds, of what each mode makes of each fault, instead
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "seconds", "tell"])]
+    table: bool,
 }
 
 #[derive(Args)]
@@ -220,6 +223,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Down => Ok(lab::take_down()?),
         Command::Demo(arguments) => run_demo(&arguments),
+        Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
@@ -315,12 +319,14 @@ fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure>
 
 impl SimulateArguments {
     fn worlds(&self) -> Worlds {
-        let (first, count) = match self.seed {
-            Some(seed) => (seed, 1),
-            None => (1, self.seeds),
-        };
-        Worlds { first, count, seconds: self.seconds, is_told: self.tell }
+        let seeds = self.seed.map_or(self.seeds, |seed| (seed, seed.saturating_add(1)));
+        Worlds { seeds, seconds: self.seconds, is_told: self.tell }
     }
+}
+
+fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
+    let range = text.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
+    range.filter(|(first, end)| first < end).ok_or_else(|| "write the first and the end, such as 1..1001".to_owned())
 }
 
 /// The report as text on standard output, and as JSON where it is wanted.

@@ -5,20 +5,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use braid::sim::draw;
 use braid::sim::oracle::Violation;
 use braid::sim::report::Report;
 use braid::sim::world::{Tell, World, clock_text};
+use braid::sim::{cases, draw};
 
 use crate::say::say;
 
 /// Which worlds to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Worlds {
-    /// The first seed.
-    pub first: u64,
-    /// How many seeds.
-    pub count: u64,
+    /// The first seed, and the one after the last.
+    pub seeds: (u64, u64),
     /// How long each world lasts, in simulated seconds.
     pub seconds: u64,
     /// Whether to tell what happens.
@@ -30,14 +28,14 @@ pub struct Worlds {
 /// # Errors
 /// The seeds in which the oracle objected, with its first objection and the command that repeats it.
 pub fn run(worlds: &Worlds) -> Result<(), String> {
-    let next = AtomicU64::new(worlds.first);
+    let (first, end) = worlds.seeds;
+    let next = AtomicU64::new(first);
     let failures = Mutex::new(vec![]);
     let (offered, delivered) = (AtomicU64::new(0), AtomicU64::new(0));
-    let last = worlds.first.saturating_add(worlds.count);
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= last {
+            if seed >= end {
                 return;
             }
             match run_one(seed, worlds) {
@@ -61,20 +59,26 @@ pub fn run(worlds: &Worlds) -> Result<(), String> {
         None => {
             say(&format!(
                 "{} worlds of {} s, {} frames offered, {} delivered: nothing to object to\n",
-                worlds.count,
+                end - first,
                 worlds.seconds,
                 offered.into_inner(),
                 delivered.into_inner()
             ));
             Ok(())
         }
-        Some(first) => Err(format!(
-            "{} of {} seeds failed: {failures:?}: {}",
-            failures.len(),
-            worlds.count,
-            repeat(*first, worlds)
-        )),
+        Some(first) => {
+            Err(format!("{} of {} seeds failed: {failures:?}: {}", failures.len(), end - first, repeat(*first, worlds)))
+        }
     }
+}
+
+/// Writes the committed table to standard output.
+///
+/// # Errors
+/// What the oracle objected to.
+pub fn show_table() -> Result<(), String> {
+    say(&cases::table()?);
+    Ok(())
 }
 
 /// The command that repeats a world.
