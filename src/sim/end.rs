@@ -37,6 +37,9 @@ pub struct End<D> {
     /// What waits meanwhile.
     pub waiting: VecDeque<Waiting<D>>,
     settings: Settings,
+    /// What is to go wrong in each core that is started here.
+    #[cfg(test)]
+    pub sabotage: Option<crate::proto::receive::Sabotage>,
 }
 
 impl<D> End<D> {
@@ -62,6 +65,8 @@ impl<D> End<D> {
             stalled_until: 0,
             waiting: VecDeque::new(),
             settings,
+            #[cfg(test)]
+            sabotage: None,
         }
     }
 
@@ -69,6 +74,10 @@ impl<D> End<D> {
     pub fn start(&mut self, now: Nanoseconds, epoch: u64) {
         self.settings.epoch = epoch;
         self.tunnel = Some(Tunnel::new(self.clock(now), &self.settings));
+        #[cfg(test)]
+        if let (Some(tunnel), Some(sabotage)) = (&mut self.tunnel, self.sabotage) {
+            tunnel.sabotage(sabotage);
+        }
         self.due = now;
     }
 

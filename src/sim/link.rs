@@ -231,11 +231,12 @@ impl<P: Clone> Link<P> {
 
     fn fly(&mut self, length: usize, packet: P) {
         let earliest = self.departed + nanos(self.settings.delay) + self.random.below(nanos(self.settings.jitter) + 1);
+        let in_order = self.last_due.max(earliest);
         let due = if self.random.chance(self.settings.reordering.share) {
-            earliest + self.random.below(nanos(self.settings.reordering.by) + 1)
+            in_order + self.random.below(nanos(self.settings.reordering.by) + 1)
         } else {
-            self.last_due = self.last_due.max(earliest);
-            self.last_due
+            self.last_due = in_order;
+            in_order
         };
         self.numbered += 1;
         self.flying.push(Flying { due, number: self.numbered, length, packet });

@@ -23,6 +23,8 @@ pub mod plan;
 pub mod random;
 pub mod report;
 pub mod shaper;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 /// Time in a simulated world, in nanoseconds since it began.

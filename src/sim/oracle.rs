@@ -14,8 +14,9 @@
 //! - Once all is well again, every uplink is up at both ends within a bound, nothing is lost any more, and when traffic
 //!   ends nothing is left in any queue.
 //!
-//! Where a spoiled datagram has passed the checksum that UDP has, plaintext has nothing to tell it by; for a moment
-//! after that only what must never happen at all is held against the core.
+//! Where a spoiled datagram has passed the checksum that UDP has, or a frame of a former life of the peer was overtaken
+//! by what the next one said, plaintext has nothing to tell it by; for a moment after that only what must never happen
+//! at all is held against the core.
 
 use std::fmt;
 use std::time::Duration;
@@ -269,13 +270,17 @@ impl Oracle {
     /// A datagram that was spoiled, and passed UDP's checksum all the same, was handed to an end, which took it for a
     /// control message or not.
     pub fn on_deceived(&mut self, to: usize, datagram: Bytes, is_taken_control: bool) {
-        // Spoiled control messages can lead either end astray, by way of the other.
+        self.on_led_astray();
+        self.receivers[to].controls += u64::from(is_taken_control);
+        self.spoiled.push(datagram);
+    }
+
+    /// What leads one end astray can lead the other, too.
+    fn on_led_astray(&mut self) {
         for receiver in &mut self.receivers {
             receiver.deceived = Some(self.now);
             receiver.has_begun_anew = true;
         }
-        self.receivers[to].controls += u64::from(is_taken_control);
-        self.spoiled.push(datagram);
     }
 
     /// A control message has been taken, or dropped for this reason.
@@ -338,6 +343,11 @@ impl Oracle {
     }
 
     fn remember_frame(&mut self, arrived: &Arrived, number: u64, dropped: Option<DropReason>) {
+        // A frame of the peer's former life that was overtaken by what its next one said: nothing tells it.
+        let is_straggler = dropped.is_none() && !self.is_of_known_life(arrived) && self.may_reorder(arrived);
+        if is_straggler {
+            self.on_led_astray();
+        }
         let receiver = &mut self.receivers[arrived.to];
         let offer = &mut self.streams[1 - arrived.to].offers[number as usize];
         offer.has_come |= matches!(dropped, None | Some(DropReason::Late));

@@ -27,6 +27,8 @@ use crate::proto::wire::{self, Datagram, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 const IP_AND_UDP: usize = 28;
 /// How often conservation is checked.
 const AUDIT_EVERY: Nanoseconds = SECOND;
+/// More at one moment than a burst can bring about.
+const STEPS_AT_ONCE_MAX: u32 = 10_000;
 /// The port that a box's uplink begins with; each rebinding and each restart makes another.
 const FIRST_PORT: u16 = 10_000;
 /// Of a clock that works, when the world begins, in milliseconds since 1970.
@@ -116,12 +118,28 @@ impl World {
         world
     }
 
+    /// [`Self::new`], with something going wrong in both cores.
+    #[cfg(test)]
+    pub fn sabotaged(plan: Plan, sabotage: crate::proto::receive::Sabotage) -> Self {
+        let mut world = Self::new(plan, None);
+        for end in [GATEWAY, BOX] {
+            world.ends[end].sabotage = Some(sabotage);
+            world.start(end);
+        }
+        world
+    }
+
     /// Runs to the end of the plan.
     ///
     /// # Errors
     /// The first thing that the oracle objects to.
     pub fn run(mut self) -> Result<Report, Violation> {
+        let mut steps_at_once = 0;
         while let Some(at) = self.next_moment() {
+            steps_at_once = if at > self.now { 0 } else { steps_at_once + 1 };
+            if steps_at_once > STEPS_AT_ONCE_MAX {
+                return Err(self.standstill());
+            }
             self.now = at;
             self.oracle.set_now(at);
             self.step()?;
@@ -194,10 +212,11 @@ impl World {
                 self.oracle.on_jumped(end, self.ends[end].clock(self.now));
                 self.ends[end].refresh_due(self.now);
             }
-            Incident::Stall { end, lasting } => {
+            Incident::Stall { end, lasting } if self.ends[end].tunnel.is_some() => {
                 self.ends[end].stalled_until = self.now + lasting.as_nanos() as Nanoseconds;
                 self.ends[end].refresh_due(self.now);
             }
+            Incident::Stall { .. } => {}
             Incident::Stop { end, says_bye } => return self.stop(end, says_bye),
             Incident::Start { end } => {
                 if self.ends[end].tunnel.is_none() {
@@ -518,6 +537,15 @@ impl World {
 
     fn objection(&self, what: String) -> Violation {
         Violation { at: self.now, what }
+    }
+
+    fn standstill(&mut self) -> Violation {
+        let now = self.now;
+        let wants = self.ends.each_mut().map(|end| {
+            let clock = end.clock(now);
+            end.tunnel.as_mut().map(|tunnel| tunnel.poll_timeout(clock)).map(|(at, why)| (at.since(clock), why))
+        });
+        self.objection(format!("time stands still: the ends want to be woken in, and for: {wants:?}"))
     }
 
     fn audit(&mut self) -> Step {

@@ -15,6 +15,11 @@ const HISTORY: usize = 32;
 const HISTORY_GRAIN: Duration = Duration::from_millis(1);
 /// The longest allowance: [`HISTORY`] moments reach back this far.
 const ALLOWANCE_MAX: Duration = Duration::from_millis(30);
+/// An uplink that has been past a number for so long, when the sender has yet to say that it has sent as much, was
+/// shown a number that was not the sender's. Longer than any link lets one datagram overtake another.
+const CONTRADICTED_AFTER: Duration = Duration::from_millis(100);
+/// How often in a row the sender must say so: a single message may be a straggler.
+const CONTRADICTIONS_MIN: u32 = 2;
 /// How long until a learned allowance has halved.
 const ALLOWANCE_HALF_LIFE: Duration = Duration::from_millis(500);
 
@@ -28,13 +33,21 @@ pub struct Passage {
     newest: usize,
     allowance: Duration,
     allowance_halves_at: Instant,
+    contradictions: u32,
 }
 
 impl Passage {
     /// An uplink that has shown `end` at `now`.
     #[must_use]
     pub fn new(now: Instant, end: u64) -> Self {
-        Self { end, history: [(end, now); HISTORY], newest: 0, allowance: Duration::ZERO, allowance_halves_at: now }
+        Self {
+            end,
+            history: [(end, now); HISTORY],
+            newest: 0,
+            allowance: Duration::ZERO,
+            allowance_halves_at: now,
+            contradictions: 0,
+        }
     }
 
     /// One past the highest number shown.
@@ -62,6 +75,14 @@ impl Passage {
             self.newest = (self.newest + 1) % HISTORY;
         }
         self.history[self.newest] = (end, now);
+    }
+
+    /// The sender has spoken by this uplink, and has never yet said, by any, that it has sent as much as `announced`.
+    /// Whether that proves that a number shown by this uplink was not the sender's.
+    pub fn contradicts(&mut self, now: Instant, announced: u64) -> bool {
+        let is_contradicted = self.end > announced && now.since(self.passed_at(announced)) >= CONTRADICTED_AFTER;
+        self.contradictions = if is_contradicted { self.contradictions + 1 } else { 0 };
+        self.contradictions >= CONTRADICTIONS_MIN
     }
 
     /// A frame never seen before came by this uplink after a later one had.

@@ -470,6 +470,12 @@ impl<T: Payload> Tunnel<T> {
         &self.drops
     }
 
+    /// Has the receiver go wrong.
+    #[cfg(test)]
+    pub fn sabotage(&mut self, sabotage: super::receive::Sabotage) {
+        self.receiver.sabotage = Some(sabotage);
+    }
+
     fn evaluate_uplinks(&mut self, now: Instant) {
         let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
         let mut changed = false;
