@@ -18,6 +18,8 @@ use end::{End, Plan, UPLINKS, address_of, uplink_at};
 
 /// The most datagrams in flight; what is sent beyond is lost.
 const FLYING_MAX: usize = 1024;
+/// The most operations of one input: a longer one finds no more, and takes its time.
+const OPERATIONS_MAX: usize = 256;
 /// How often what is in flight is delivered, with what that brings forth, before the network is left alone.
 const ROUNDS_MAX: usize = 8;
 /// Errno of a send that the kernel refused (ENETUNREACH).
@@ -43,7 +45,8 @@ pub fn tunnel(input: &[u8]) {
         weights,
     };
     let mut world = World::new(plan);
-    while let Some(what) = next() {
+    for _ in 0..OPERATIONS_MAX {
+        let Some(what) = next() else { break };
         let argument = next().unwrap_or_default();
         if what & 15 == 6 {
             let (place, change) = (next().unwrap_or_default(), next().unwrap_or_default());
@@ -141,8 +144,9 @@ impl World {
     fn deliver_all(&mut self) {
         for _ in 0..ROUNDS_MAX {
             for flying in std::mem::take(&mut self.flying) {
-                self.ends[flying.to as usize].receive(self.now, &flying);
-                self.drain();
+                let end = flying.to as usize;
+                self.ends[end].receive(self.now, &flying);
+                self.drain_end(end);
             }
         }
     }
