@@ -26,10 +26,11 @@ pub(super) struct Oracle {
     order: Order,
 }
 
-/// What must hold of the frames delivered since order last began anew.
+/// What has been delivered and heard since order last began anew, none of which may come again.
 #[derive(Default)]
 struct Order {
     delivered: BTreeSet<u64>,
+    controls: BTreeSet<Bytes>,
     /// The start of the peer whose frames have come.
     incarnation: Option<u64>,
     /// Whether nothing is promised: frames of two incarnations have come, whose numbers have nothing to do with one
@@ -82,7 +83,11 @@ impl Oracle {
         let dropped = drops(tunnel) - self.drops_before;
         assert!(dropped <= 1, "one datagram was dropped {dropped} times");
         let is_control = matches!(wire::parse(&flying.bytes), Ok(Datagram::Control { .. }));
-        self.controls_accepted += u64::from(is_control && dropped == 0);
+        if is_control && dropped == 0 {
+            self.controls_accepted += 1;
+            let is_new = self.order.controls.insert(flying.bytes.clone());
+            assert!(is_new || self.has_met_spoiled, "what was said once is heard twice: {:?}", flying.bytes);
+        }
     }
 
     pub fn on_delivered(&mut self, frame: &Bytes) {
