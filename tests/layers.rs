@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("src/io", &["proto", "config"]),
     ("src/cli", &["proto", "config", "units"]),
     ("src/sim", &["proto", "sim"]),
-    ("src/fuzzing.rs", &["proto"]),
+    ("src/fuzzing", &["proto", "config", "units", "cli", "fuzzing"]),
     ("src/run.rs", &["cli", "config"]),
 ];
 

@@ -1,6 +1,7 @@
 //! The configuration file: TOML, whose keys are the flags.
 
 use std::ffi::OsString;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -17,15 +18,15 @@ struct Setting {
     at: Range<usize>,
 }
 
-/// Puts what the file says in front of what was typed, save for flags that were typed.
+/// Puts what the file at `path` says, which reads `text`, in front of what was typed, save for flags that were typed.
 pub(super) fn merge(
     path: &Path,
+    text: io::Result<String>,
     command: Command,
     typed: &ArgMatches,
     arguments: Vec<OsString>,
 ) -> Result<Vec<OsString>, UsageError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| UsageError::new(format!("cannot read {} (--config): {error}", path.display())))?;
+    let text = text.map_err(|error| UsageError::new(format!("cannot read {} (--config): {error}", path.display())))?;
     let settings = read(&text, &command).map_err(|(at, message)| {
         UsageError::new(format!("{}: line {}: {message}", path.display(), line_of(&text, &at)))
     })?;

@@ -7,7 +7,8 @@ mod arguments;
 mod file;
 
 use std::ffi::OsString;
-use std::fmt;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use arguments::{BoxArguments, GatewayArguments};
 use clap::Parser;
@@ -20,8 +21,9 @@ use crate::config::{BoxConfig, GatewayConfig};
 pub struct UsageError(String);
 
 impl UsageError {
+    /// What the message quotes may hold line breaks, and worse things to say to a terminal.
     fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
+        Self(message.into().replace(char::is_control, "\u{fffd}"))
     }
 }
 
@@ -47,7 +49,12 @@ pub enum Request<C> {
 /// # Errors
 /// What is wrong with them.
 pub fn parse_box(arguments: Vec<OsString>) -> Result<Request<BoxConfig>, UsageError> {
-    parse::<BoxArguments, _>(arguments, BoxArguments::into_config)
+    parse_box_with(arguments, |path| fs::read_to_string(path))
+}
+
+/// The same, where `read` reads the configuration file.
+pub(crate) fn parse_box_with(arguments: Vec<OsString>, read: impl ReadFile) -> Result<Request<BoxConfig>, UsageError> {
+    parse::<BoxArguments, _>(arguments, read, BoxArguments::into_config)
 }
 
 /// What `braid-gateway` is to do. `arguments` begins with the program's name.
@@ -55,19 +62,32 @@ pub fn parse_box(arguments: Vec<OsString>) -> Result<Request<BoxConfig>, UsageEr
 /// # Errors
 /// What is wrong with them.
 pub fn parse_gateway(arguments: Vec<OsString>) -> Result<Request<GatewayConfig>, UsageError> {
-    parse::<GatewayArguments, _>(arguments, GatewayArguments::into_config)
+    parse_gateway_with(arguments, |path| fs::read_to_string(path))
 }
+
+/// The same, where `read` reads the configuration file.
+pub(crate) fn parse_gateway_with(
+    arguments: Vec<OsString>,
+    read: impl ReadFile,
+) -> Result<Request<GatewayConfig>, UsageError> {
+    parse::<GatewayArguments, _>(arguments, read, GatewayArguments::into_config)
+}
+
+/// How the text of a file is got at: the one thing here that asks the system for something.
+pub(crate) trait ReadFile: FnOnce(&Path) -> io::Result<String> {}
+impl<F: FnOnce(&Path) -> io::Result<String>> ReadFile for F {}
 
 fn parse<A: Parser, C>(
     arguments: Vec<OsString>,
+    read: impl ReadFile,
     into_config: impl FnOnce(A) -> Result<C, UsageError>,
 ) -> Result<Request<C>, UsageError> {
     let typed = match A::command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
         Err(error) => return show_or_refuse(&error).map(Request::Show),
     };
-    let arguments = match typed.get_one::<std::path::PathBuf>("config") {
-        Some(path) => file::merge(path, A::command(), &typed, arguments)?,
+    let arguments = match typed.get_one::<PathBuf>("config") {
+        Some(path) => file::merge(path, read(path), A::command(), &typed, arguments)?,
         None => arguments,
     };
     let matches = A::command().try_get_matches_from(arguments).map_err(|error| UsageError::new(one_line(&error)))?;

@@ -75,12 +75,20 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         ("tap = \n", "line 1", ""),
         ("cpu = 1.5\n", "line 1", "whole number"),
         ("window = \"\"\n", "line 1", "empty"),
+        ("\"a\\nb\\u001b\" = 1\n", "line 1", "unknown key 'a\u{fffd}b\u{fffd}'"),
     ] {
         let (_file, path) = file(contents);
         let error = box_config(&format!("braid-box --config {path}")).expect_err(contents);
         assert!(error.contains(line) && error.contains(culprit) && error.contains(&path), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_file_whose_name_has_a_line_break_is_told_in_one_line() {
+    let arguments = ["braid-box", "--config", "no\nfile"].map(OsString::from).to_vec();
+    let error = parse_box(arguments).expect_err("there is no such file").to_string();
+    assert!(error.contains("no\u{fffd}file (--config)") && !error.contains('\n'), "{error}");
 }
 
 #[test]

@@ -216,8 +216,6 @@ const fn ring_index(sequence: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     const WINDOW: Duration = Duration::from_millis(40);
 
@@ -263,79 +261,5 @@ mod tests {
         assert_eq!(drain(&mut reorder), [5]);
         reorder.give_up_below(at(1), 1_000_000);
         assert_eq!(drain(&mut reorder), [1_000_000]);
-    }
-
-    /// The same contract, written down without a ring.
-    #[derive(Default)]
-    struct Model {
-        held: BTreeMap<u64, Instant>,
-        next: u64,
-        out: Vec<u64>,
-    }
-
-    impl Model {
-        fn pass(&mut self, floor: u64) {
-            while let Some((&sequence, _)) = self.held.first_key_value() {
-                if sequence >= floor.max(self.next) && sequence != self.next.max(floor) {
-                    break;
-                }
-                self.held.remove(&sequence);
-                self.out.push(sequence);
-                self.next = self.next.max(sequence + 1);
-            }
-            self.next = self.next.max(floor);
-            while self.held.remove(&self.next).is_some() {
-                self.out.push(self.next);
-                self.next += 1;
-            }
-        }
-
-        fn insert(&mut self, now: Instant, sequence: u64) {
-            if sequence >= self.next && !self.held.contains_key(&sequence) {
-                self.pass((sequence + 1).saturating_sub(REORDER_CAPACITY as u64));
-                self.held.insert(sequence, now);
-                self.pass(0);
-            }
-        }
-
-        fn expire(&mut self, now: Instant) {
-            let expired = |held: &BTreeMap<u64, Instant>| {
-                held.iter().filter(|(_, arrived)| now >= **arrived + WINDOW).map(|(sequence, _)| *sequence).max()
-            };
-            if let Some(sequence) = expired(&self.held) {
-                self.pass(sequence + 1);
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn agrees_with_a_naive_model(steps in proptest::collection::vec(
-            (0_u64..10, prop_oneof![8 => 0_u64..30, 1 => 0_u64..9000], 0..8), 1..300))
-        {
-            let mut reorder = Reorder::new(0);
-            let mut model = Model::default();
-            let (mut now, mut base, mut out) = (at(0), 0, vec![]);
-            for (milliseconds, ahead, what) in steps {
-                now = now + Duration::from_millis(milliseconds);
-                let sequence = base + ahead;
-                match what {
-                    0 => { reorder.expire(now, WINDOW); model.expire(now); }
-                    1 => { reorder.give_up_below(now, sequence); model.pass(sequence); }
-                    _ => {
-                        if !model.held.contains_key(&sequence) {
-                            reorder.insert(now, sequence, sequence);
-                            model.insert(now, sequence);
-                        }
-                        base += 1;
-                    }
-                }
-                out.extend(drain(&mut reorder));
-                prop_assert_eq!(&out, &model.out);
-                prop_assert_eq!(reorder.next(), model.next);
-                prop_assert_eq!(reorder.held(), model.held.len());
-            }
-            prop_assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "once, and never backwards");
-        }
     }
 }

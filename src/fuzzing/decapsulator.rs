@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets. They live here so that everyone compiles them, and the tests replay the corpus.
+//! One end of a tunnel, alone in a hostile network.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -6,26 +6,18 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
+use super::control::check_spelling;
+use super::pause;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::time::Instant;
-use crate::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
+use crate::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
 use crate::proto::uplink::{UplinkId, UplinkName};
-use crate::proto::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+use crate::proto::wire::{FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
 const TAP_MTU: u16 = 1450;
 /// In front of each datagram of the input: where from, how long after the one before, its length.
 const PIECE_HEADER_LENGTH: usize = 4;
-
-impl Payload for Bytes {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn advance(&mut self, count: usize) {
-        Buf::advance(self, count);
-    }
-}
 
 /// Datagrams from a hostile network, given to one end of a tunnel.
 ///
@@ -45,7 +37,7 @@ pub fn decapsulator(input: &[u8]) {
         now = now + pause(input.get_u8());
         let length = usize::from(input.get_u16_le()).min(input.len());
         let datagram = input.split_to(length);
-        check_header(&datagram);
+        check_spelling(&datagram);
         if tunnel.poll_timeout(now).0 <= now {
             tunnel.handle_timeout(now);
         }
@@ -55,13 +47,6 @@ pub fn decapsulator(input: &[u8]) {
     }
     tunnel.handle_timeout(now + Duration::from_secs(10));
     drain(&mut tunnel, &mut offered);
-}
-
-/// Milliseconds, or for the highest values tenths of seconds, so that all that takes its time can happen.
-fn pause(byte: u8) -> Duration {
-    const MILLISECONDS_MAX: u8 = 200;
-    let tenths = u64::from(byte.saturating_sub(MILLISECONDS_MAX));
-    Duration::from_millis(u64::from(byte.min(MILLISECONDS_MAX)) + tenths * 100)
 }
 
 fn new_tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
@@ -99,20 +84,6 @@ fn arrival(role: Role, source: u8) -> Arrival {
     }
 }
 
-/// What passes the gate is what we would have sent.
-fn check_header(datagram: &[u8]) {
-    match wire::parse(datagram) {
-        Ok(Datagram::Frame { sequence }) => assert!(datagram.starts_with(&wire::frame_header(sequence))),
-        Ok(Datagram::Control { counter, body }) => {
-            assert!(datagram.starts_with(&wire::control_header(counter)));
-            if let Ok((head, message)) = wire::control::parse(body) {
-                assert_eq!(wire::control::emit(counter, &head, &message).as_slice(), datagram);
-            }
-        }
-        Err(_) => {}
-    }
-}
-
 fn drain(tunnel: &mut Tunnel<Bytes>, offered: &mut Vec<Bytes>) {
     while let Some(frame) = tunnel.poll_deliver() {
         assert!((FRAME_LENGTH_MIN..=usize::from(TAP_MTU) + FRAME_OVERHEAD_MAX).contains(&frame.len()));
@@ -131,12 +102,6 @@ mod tests {
 
     #[test]
     fn the_corpus_passes() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/decapsulator");
-        let mut seeds = 0;
-        for file in std::fs::read_dir(folder).expect("the corpus is committed") {
-            decapsulator(&std::fs::read(file.expect("an entry").path()).expect("a seed"));
-            seeds += 1;
-        }
-        assert!(seeds >= 6, "there is a seed for every kind of packet, and {seeds} in all");
+        crate::fuzzing::replay("decapsulator", 20, decapsulator);
     }
 }
