@@ -322,7 +322,7 @@ impl Reactor {
     fn on_signal(&mut self, now: Instant) -> io::Result<()> {
         while let Some(signal) = sys::read_signal(&self.signals)? {
             if signal == libc::SIGUSR1 {
-                status::log_counters(now, &self.tunnel);
+                status::log_counters(now, &self.tunnel, self.arena.leased_slots());
             } else {
                 tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
                 self.stopping = true;
@@ -341,7 +341,7 @@ impl Reactor {
         self.tunnel.handle_shutdown(now);
         self.drain()?;
         self.ring.submit_and_look()?;
-        status::log_counters(now, &self.tunnel);
+        status::log_counters(now, &self.tunnel, self.arena.leased_slots());
         Ok(())
     }
 }

@@ -37,13 +37,15 @@ pub fn log_event(tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
     }
 }
 
-/// Logs all counters, a line for the tunnel and one for each uplink.
-pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>) {
+/// Logs all counters, a line for the tunnel and one for each uplink. `buffers_in_use` are the packet buffers that are
+/// neither free nor waiting for what may come.
+pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>, buffers_in_use: usize) {
     let counters = tunnel.counters();
     let drops: Vec<String> =
         counters.drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
     tracing::info!(
-        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} dropped: {}",
+        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} \
+         buffers_in_use={buffers_in_use} dropped: {}",
         counters.sent.packets,
         counters.delivered.packets,
         counters.receive.reordered,

@@ -6,9 +6,13 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use braid::proto::scheduler::Mode;
 use braid::units::{parse_duration, parse_rate};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::chaos::ChaosOptions;
+use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
@@ -17,7 +21,7 @@ use crate::say::say;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
+use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -51,6 +55,8 @@ enum Command {
     Down,
     /// Stream a video over links that fail, by three ways of bonding, and compare
     Demo(DemoArguments),
+    /// Break everything at random, and check that nothing arrives twice, out of order, or not at all once all is healed
+    Chaos(ChaosArguments),
     /// List the shipped scenarios, or print one
     Scenarios {
         /// Which one to print
@@ -66,6 +72,15 @@ enum Command {
         /// Write the payloads here, in order of arrival
         #[arg(long)]
         payload: Option<PathBuf>,
+    },
+    /// Keep every CPU busy, or memory in use
+    #[command(hide = true)]
+    Press {
+        /// What
+        target: chaos::Target,
+        /// For how long
+        #[arg(value_parser = parse_duration)]
+        duration: Duration,
     },
     /// Emulate one link, inside its provider's namespace
     #[command(hide = true)]
@@ -125,6 +140,24 @@ struct RunArguments {
 
 #[derive(Args)]
 struct DemoArguments {
+    /// Write the report here as JSON; - for standard output, and nothing else there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
+struct ChaosArguments {
+    /// What random numbers begin with, to repeat a run [default: another one each time]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long chaos reigns, half of it with either end killed now and then
+    #[arg(long, value_parser = parse_duration, default_value = "3m")]
+    duration: Duration,
+    /// --mode of both ends [default: drawn at random for each]
+    #[arg(long, value_parser = PossibleValuesParser::new(Mode::ALL.map(Mode::name)))]
+    mode: Option<String>,
     /// Write the report here as JSON; - for standard output, and nothing else there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -200,6 +233,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Down => Ok(lab::take_down()?),
         Command::Demo(arguments) => run_demo(&arguments),
+        Command::Chaos(arguments) => run_chaos(&arguments),
+        Command::Press { target, duration } => {
+            chaos::press(target, duration);
+            Ok(())
+        }
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
         Command::Sink { listen, payload } => {
@@ -274,6 +312,21 @@ fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let quiet = arguments.json.as_deref() == Some(Path::new("-"));
     let report = demo::demo(&tunnel_options(&arguments.common)?, &arguments.common.output, quiet, &stop)?;
     tell(&report, report.to_text(), arguments.json.as_deref())
+}
+
+fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let options = ChaosOptions {
+        seed: arguments.seed.unwrap_or_else(|| monotonic_nanoseconds() % 1_000_000),
+        duration: arguments.duration,
+        mode: arguments.mode.clone(),
+        tunnel: tunnel_options(&arguments.common)?,
+        quiet: arguments.json.as_deref() == Some(Path::new("-")),
+    };
+    let repeat = |what: String| format!("chaos: {what}; to repeat it: {}", chaos::repeat_command(&options));
+    let report = chaos::run(&options, &stop).map_err(&repeat)?;
+    tell(&report, report.to_text(), arguments.json.as_deref())?;
+    if report.failures.is_empty() { Ok(()) } else { Err(repeat(report.failures.join("; ")).into()) }
 }
 
 fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use braid::proto::uplink::measure::PartsPerMillion;
+use braid::sim::link::Reordering;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::emulator::EmulatorReport;
@@ -145,8 +146,18 @@ fn spell(action: Action) -> String {
         Action::NatRebind => "nat-rebind".to_owned(),
         Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
         Action::Rate(rate) => format!("rate {rate}bit"),
-        Action::Loss(PartsPerMillion(share)) => format!("loss {}%", f64::from(share) / 1e4),
+        Action::Jitter(jitter) => format!("jitter {}us", jitter.as_micros()),
+        Action::Loss(share) => format!("loss {}", spell_share(share)),
+        Action::Reordering(Reordering { share, by }) => {
+            format!("reordering {} {}us", spell_share(share), by.as_micros())
+        }
+        Action::Duplication(share) => format!("duplication {}", spell_share(share)),
+        Action::Corruption(share) => format!("corruption {}", spell_share(share)),
     }
+}
+
+fn spell_share(PartsPerMillion(share): PartsPerMillion) -> String {
+    format!("{}%", f64::from(share) / 1e4)
 }
 
 fn open_lock() -> Result<File, String> {

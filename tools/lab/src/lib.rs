@@ -3,11 +3,13 @@
 //! A library only so that its parsers can be fuzzed; the program is one call to [`command_line::main`].
 
 mod addresses;
+mod chaos;
 mod clock;
 pub mod command_line;
 mod course;
 mod demo;
 mod emulator;
+mod end;
 mod flow;
 pub mod fuzzing;
 mod lab;
@@ -20,6 +22,7 @@ mod run;
 mod say;
 mod scenario;
 mod stop;
+mod stream;
 mod tcp;
 mod traffic;
 mod tunnel;

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use braid::proto::uplink::measure::PartsPerMillion;
+use braid::sim::link::Reordering;
 use serde::Serialize;
 
 use crate::emulator::{EmulatorReport, LinkReport};
+use crate::end::PerEnd;
 use crate::scenario::{Action, Event, Scenario};
 use crate::traffic::analysis::{Arrival, Summary};
-use crate::tunnel::PerEnd;
 use crate::video::VideoReport;
 
 /// Something that happened to a link.
@@ -55,10 +56,18 @@ pub fn describe(event: &Event) -> String {
         Action::CarrierUp => "is plugged in again".to_owned(),
         Action::Delay(delay) => format!("now has {delay:?} of delay"),
         Action::Rate(rate) => format!("now carries {:.1} Mbit/s", rate as f64 / 1e6),
-        Action::Loss(PartsPerMillion(share)) => format!("now loses {:.1}%", f64::from(share) / 1e4),
+        Action::Jitter(jitter) => format!("now has {jitter:?} of jitter"),
+        Action::Loss(share) => format!("now loses {}", percent(share)),
+        Action::Reordering(Reordering { share, by }) => format!("now has {} overtaken by up to {by:?}", percent(share)),
+        Action::Duplication(share) => format!("now doubles {}", percent(share)),
+        Action::Corruption(share) => format!("now spoils {}", percent(share)),
         Action::NatRebind => "gets other ports".to_owned(),
     };
     format!("{} {what}", event.uplink)
+}
+
+fn percent(PartsPerMillion(share): PartsPerMillion) -> String {
+    format!("{:.1}%", f64::from(share) / 1e4)
 }
 
 /// What one link carried.

@@ -129,8 +129,16 @@ pub enum Action {
     Delay(Duration),
     /// The rate from the box is now this, in bits per second.
     Rate(u64),
+    /// The jitter is now this.
+    Jitter(Duration),
     /// The loss is now this.
     Loss(PartsPerMillion),
+    /// What others overtake is now this.
+    Reordering(Reordering),
+    /// What comes out twice is now this.
+    Duplication(PartsPerMillion),
+    /// What comes out with a byte changed is now this.
+    Corruption(PartsPerMillion),
     /// The translation forgets its mappings, and makes new ones with other ports.
     NatRebind,
 }
@@ -349,12 +357,22 @@ pub fn parse_action(text: &str) -> Result<Action, String> {
         ("nat-rebind", None) => Ok(Action::NatRebind),
         ("delay", Some(delay)) => parse_duration(delay).map(Action::Delay),
         ("rate", Some(rate)) => parse_rate(rate).map(Action::Rate),
+        ("jitter", Some(jitter)) => parse_duration(jitter).map(Action::Jitter),
         ("loss", Some(loss)) => parse_percent(loss).map(Action::Loss),
+        ("reordering", Some(reordering)) => parse_reordering(reordering).map(Action::Reordering),
+        ("duplication", Some(share)) => parse_percent(share).map(Action::Duplication),
+        ("corruption", Some(share)) => parse_percent(share).map(Action::Corruption),
         _ => Err(format!(
             "'{text}' cannot be done: blackhole, blackhole-up, blackhole-down, restore, carrier-down, carrier-up, \
-             nat-rebind, 'delay 80ms', 'rate 2mbit' and 'loss 5%' can"
+             nat-rebind, 'delay 80ms', 'jitter 5ms', 'rate 2mbit', 'loss 5%', 'reordering 1% 5ms', 'duplication 1%' and \
+             'corruption 1%' can"
         )),
     }
+}
+
+fn parse_reordering(text: &str) -> Result<Reordering, String> {
+    let (share, by) = text.split_once(' ').ok_or_else(|| format!("'{text}' is not a reordering such as '1% 5ms'"))?;
+    Ok(Reordering { share: parse_percent(share)?, by: parse_duration(by)? })
 }
 
 fn parse_percent(text: &str) -> Result<PartsPerMillion, String> {
@@ -454,6 +472,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "loss-one-uplink",
     "cut-no-delay",
     "unplug-no-delay",
+    "chaos",
     "demo",
 ];
 
@@ -499,6 +518,7 @@ mod tests {
             ("queue = -1\n", "line 5", "\"200ms\""),
             ("loss = 5\n", "line 5", "\"1%\""),
             ("reordering = { share = \"2\", by = \"5ms\" }\n", "line 5", "'2' is not a share"),
+            ("[[event]]\nat = \"1s\"\nuplink = \"a\"\ndo = \"reordering 1%\"\n", "line 8", "'1% 5ms'"),
             ("[traffic]\nkind = \"cbr\"\nsize = 9000\n", "line 7: size", "9000"),
             ("[traffic]\nkind = \"cbd\"\n", "line 6", "cbd"),
         ] {
