@@ -1,6 +1,6 @@
 //! What the user typed, and what follows.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -20,6 +20,7 @@ use crate::plot::Panel;
 use crate::say::say;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
+use crate::traffic::flood::{self, FloodOptions, Sources};
 use crate::tunnel::TunnelOptions;
 use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
 
@@ -82,6 +83,8 @@ enum Command {
         #[arg(value_parser = parse_duration)]
         duration: Duration,
     },
+    /// Send forged datagrams, as an attacker would; only inside the lab's namespaces
+    Flood(FloodArguments),
     /// Emulate one link, inside its provider's namespace
     #[command(hide = true)]
     Emulate {
@@ -200,6 +203,31 @@ struct SourceArguments {
     relay: Option<SocketAddr>,
 }
 
+#[derive(Args)]
+struct FloodArguments {
+    /// Where to
+    #[arg(long)]
+    to: SocketAddrV4,
+    /// From how many made-up addresses and ports
+    #[arg(long, default_value_t = flood::SOURCES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(flood::SOURCES_MAX)))]
+    sources: u32,
+    /// From this address and port instead, as somebody on the way could
+    #[arg(long, conflicts_with = "sources")]
+    from: Option<SocketAddrV4>,
+    /// For how long
+    #[arg(long, value_parser = parse_duration, default_value = "5s")]
+    duration: Duration,
+    /// Datagrams per second
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// What random numbers begin with
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Have well-formed probes of ever new epochs among them, which a tunnel without keys cannot tell from its peer's
+    #[arg(long)]
+    probes: bool,
+}
+
 /// Does what the command line asks for; errors go to standard error, one line each.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -243,6 +271,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sink { listen, payload } => {
             Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
         }
+        Command::Flood(arguments) => send_flood(&arguments),
         Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
     }
 }
@@ -385,6 +414,15 @@ fn send(arguments: &SourceArguments) -> Result<(), Failure> {
         None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
     };
     let report = report.map_err(|error| format!("source: {error}"))?;
+    say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
+    Ok(())
+}
+
+fn send_flood(arguments: &FloodArguments) -> Result<(), Failure> {
+    let &FloodArguments { to, sources, from, duration, rate, seed, probes } = arguments;
+    let sources = from.map_or(Sources::Many(sources), Sources::One);
+    let report = flood::flood(&FloodOptions { to, sources, duration, rate, seed, probes });
+    let report = report.map_err(|error| format!("flood: {error}"))?;
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())
 }

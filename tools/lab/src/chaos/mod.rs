@@ -32,7 +32,7 @@ const SCENARIO: &str = "chaos";
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How long they flow after all was healed.
 const CLEAN: Duration = Duration::from_secs(10);
-/// Longer than the skew that any delay drawn can cause: chaos is about order, not about how soon.
+/// Longer than the skew of the links as the scenario has them: chaos is about order, not about how soon.
 const WINDOW: &str = "200ms";
 
 /// What chaos is told.

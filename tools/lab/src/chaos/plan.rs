@@ -16,6 +16,10 @@ const BROKEN_MS: (u64, u64) = (50, 3_000);
 const DEAD_MS: (u64, u64) = (20, 2_000);
 /// How long a TAP stays down, in milliseconds.
 const TAP_DOWN_MS: (u64, u64) = (20, 1_000);
+/// One-way delays, in milliseconds: what links have, and what they have when their queues are long, so that what a killed
+/// end has sent comes long after it was started again.
+const DELAY_MS: (u64, u64) = (1, 80);
+const DELAY_LONG_MS: (u64, u64) = (80, 500);
 /// How long the machine is pressed, in milliseconds.
 const PRESSED_MS: (u64, u64) = (300, 2_500);
 
@@ -169,7 +173,8 @@ impl<'a> Drawing<'a> {
             Trouble::Carrier => self.break_uplink(at, uplink, Action::CarrierDown, Action::CarrierUp),
             Trouble::PullOut => self.pull_out(at, uplink),
             Trouble::Delay => {
-                let delay = self.time((1, 80));
+                let is_long = self.random.below(4) == 0;
+                let delay = self.time(if is_long { DELAY_LONG_MS } else { DELAY_MS });
                 self.push(at, Deed::Link(uplink, Action::Delay(delay)));
             }
             Trouble::Jitter => {
