@@ -158,6 +158,12 @@ impl Lab {
         output
     }
 
+    /// Has something happen to an uplink, as in `braid-lab event`.
+    pub fn happen(&self, uplink: &str, action: &str) {
+        let told = Command::new(program("braid-lab")).args(["event", uplink, action]).output().expect("the lab runs");
+        assert!(told.status.success(), "{uplink} {action}: {}", String::from_utf8_lossy(&told.stderr));
+    }
+
     /// Starts a gateway with these flags added, and waits until it is ready.
     pub fn start_gateway(&self, flags: &str) -> End {
         let listen = if flags.contains("--listen") { "" } else { "--listen 0.0.0.0:4754" };

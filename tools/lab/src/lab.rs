@@ -70,6 +70,8 @@ impl Lab {
         match action {
             Action::CarrierDown => namespaces::set_carrier(uplink, index, false),
             Action::CarrierUp => namespaces::set_carrier(uplink, index, true),
+            Action::InterfaceRemove => namespaces::remove_interface(uplink),
+            Action::InterfaceAdd => namespaces::add_interface(&self.scenario.uplinks[index], index),
             other => self.emulators[index].order(&spell(other)),
         }
     }
@@ -143,6 +145,8 @@ fn spell(action: Action) -> String {
         Action::Restore => "restore".to_owned(),
         Action::CarrierDown => "carrier-down".to_owned(),
         Action::CarrierUp => "carrier-up".to_owned(),
+        Action::InterfaceRemove => "interface-remove".to_owned(),
+        Action::InterfaceAdd => "interface-add".to_owned(),
         Action::NatRebind => "nat-rebind".to_owned(),
         Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
         Action::Rate(rate) => format!("rate {rate}bit"),

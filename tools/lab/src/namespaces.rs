@@ -62,7 +62,7 @@ fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
         add_address(GATEWAY_NAMESPACE, name, addresses.gateway_end[family])?;
         add_routes(&provider, index, family)?;
     }
-    plug_in(uplink, index)
+    add_interface(uplink, index)
 }
 
 /// Makes the interface by which the box has this uplink, with its addresses and the routes by it: what a modem does that
@@ -70,7 +70,7 @@ fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// Which command failed, and how.
-pub fn plug_in(uplink: &Uplink, index: usize) -> Result<(), String> {
+pub fn add_interface(uplink: &Uplink, index: usize) -> Result<(), String> {
     let (name, provider) = (uplink.name.as_str(), provider(&uplink.name));
     join((BOX, name), (&provider, "box"), uplink.mtu)?;
     let addresses = Addresses::of(index);
@@ -86,7 +86,7 @@ pub fn plug_in(uplink: &Uplink, index: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// Which command failed, and how.
-pub fn pull_out(uplink: &str) -> Result<(), String> {
+pub fn remove_interface(uplink: &str) -> Result<(), String> {
     ip(&format!("-n {BOX} link del dev {uplink}"))
 }
 

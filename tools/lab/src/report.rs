@@ -29,7 +29,7 @@ impl Fault {
     /// What `happened`, if traffic `began` then, both in nanoseconds since boot.
     #[must_use]
     pub fn new(happened: &Happened, began: u64) -> Self {
-        let mends = matches!(happened.event.action, Action::Restore | Action::CarrierUp);
+        let mends = matches!(happened.event.action, Action::Restore | Action::CarrierUp | Action::InterfaceAdd);
         let at_s = happened.at.saturating_sub(began) as f64 / 1e9;
         Self { at_s, what: describe(&happened.event), uplink: happened.event.uplink.clone(), mends }
     }
@@ -54,6 +54,8 @@ pub fn describe(event: &Event) -> String {
         Action::Restore => "is back".to_owned(),
         Action::CarrierDown => "is unplugged".to_owned(),
         Action::CarrierUp => "is plugged in again".to_owned(),
+        Action::InterfaceRemove => "has no interface".to_owned(),
+        Action::InterfaceAdd => "has an interface again".to_owned(),
         Action::Delay(delay) => format!("now has {delay:?} of delay"),
         Action::Rate(rate) => format!("now carries {:.1} Mbit/s", rate as f64 / 1e6),
         Action::Jitter(jitter) => format!("now has {jitter:?} of jitter"),

@@ -125,6 +125,10 @@ pub enum Action {
     CarrierDown,
     /// The carrier is back.
     CarrierUp,
+    /// The box's interface is removed.
+    InterfaceRemove,
+    /// It is there again: another one, of the same name.
+    InterfaceAdd,
     /// The one-way delay is now this.
     Delay(Duration),
     /// The rate from the box is now this, in bits per second.
@@ -354,6 +358,8 @@ pub fn parse_action(text: &str) -> Result<Action, String> {
         ("restore", None) => Ok(Action::Restore),
         ("carrier-down", None) => Ok(Action::CarrierDown),
         ("carrier-up", None) => Ok(Action::CarrierUp),
+        ("interface-remove", None) => Ok(Action::InterfaceRemove),
+        ("interface-add", None) => Ok(Action::InterfaceAdd),
         ("nat-rebind", None) => Ok(Action::NatRebind),
         ("delay", Some(delay)) => parse_duration(delay).map(Action::Delay),
         ("rate", Some(rate)) => parse_rate(rate).map(Action::Rate),
@@ -364,7 +370,7 @@ pub fn parse_action(text: &str) -> Result<Action, String> {
         ("corruption", Some(share)) => parse_percent(share).map(Action::Corruption),
         _ => Err(format!(
             "'{text}' cannot be done: blackhole, blackhole-up, blackhole-down, restore, carrier-down, carrier-up, \
-             nat-rebind, 'delay 80ms', 'jitter 5ms', 'rate 2mbit', 'loss 5%', 'reordering 1% 5ms', 'duplication 1%' and \
+             interface-remove, interface-add, nat-rebind, 'delay 80ms', 'jitter 5ms', 'rate 2mbit', 'loss 5%', 'reordering 1% 5ms', 'duplication 1%' and \
              'corruption 1%' can"
         )),
     }

@@ -28,10 +28,6 @@ const PRESSED_MS: (u64, u64) = (300, 2_500);
 pub enum Deed {
     /// Something to the uplink of that number.
     Link(usize, Action),
-    /// The uplink's interface is removed.
-    PullOut(usize),
-    /// It is made again.
-    PlugIn(usize),
     /// An end is killed.
     Kill(Which),
     /// It is started again.
@@ -62,7 +58,7 @@ enum Trouble {
     BlackholeUp,
     BlackholeDown,
     Carrier,
-    PullOut,
+    Interface,
     Delay,
     Jitter,
     Loss,
@@ -78,7 +74,7 @@ const TROUBLES: [Trouble; 14] = [
     Trouble::BlackholeUp,
     Trouble::BlackholeDown,
     Trouble::Carrier,
-    Trouble::PullOut,
+    Trouble::Interface,
     Trouble::Delay,
     Trouble::Delay,
     Trouble::Jitter,
@@ -102,13 +98,13 @@ impl Deed {
                 Action::Restore => "restore",
                 Action::CarrierDown => "carrier down",
                 Action::CarrierUp => "carrier up",
+                Action::InterfaceRemove => "interface removed",
+                Action::InterfaceAdd => "interface added",
                 Action::NatRebind => "NAT rebinding",
                 Action::Delay(_) => "delay change",
                 Action::Jitter(_) => "jitter change",
                 _ => "loss change",
             },
-            Self::PullOut(_) => "interface removed",
-            Self::PlugIn(_) => "interface made again",
             Self::Kill(Which::Box) => "box killed",
             Self::Kill(Which::Gateway) => "gateway killed",
             Self::Start(Which::Box) => "box started",
@@ -171,7 +167,7 @@ impl<'a> Drawing<'a> {
             Trouble::BlackholeUp => self.break_uplink(at, uplink, Action::BlackholeUp, Action::Restore),
             Trouble::BlackholeDown => self.break_uplink(at, uplink, Action::BlackholeDown, Action::Restore),
             Trouble::Carrier => self.break_uplink(at, uplink, Action::CarrierDown, Action::CarrierUp),
-            Trouble::PullOut => self.pull_out(at, uplink),
+            Trouble::Interface => self.remove_interface(at, uplink),
             Trouble::Delay => {
                 let is_long = self.random.below(4) == 0;
                 let delay = self.time(if is_long { DELAY_LONG_MS } else { DELAY_MS });
@@ -208,15 +204,15 @@ impl<'a> Drawing<'a> {
     }
 
     /// One interface is always left: a box that has none at all when it is started says so, and ends.
-    fn pull_out(&mut self, at: Duration, uplink: usize) {
+    fn remove_interface(&mut self, at: Duration, uplink: usize) {
         let gone = self.broken.iter().filter(|(until, is_gone)| *is_gone && *until > at).count();
         if self.broken[uplink].0 > at || gone + 1 >= self.broken.len() {
             return;
         }
         let until = at + self.time(BROKEN_MS);
         self.broken[uplink] = (until, true);
-        self.push(at, Deed::PullOut(uplink));
-        self.push(until, Deed::PlugIn(uplink));
+        self.push(at, Deed::Link(uplink, Action::InterfaceRemove));
+        self.push(until, Deed::Link(uplink, Action::InterfaceAdd));
     }
 
     fn trouble_end(&mut self, at: Duration, span: (u64, u64), breaks: fn(Which) -> Deed, mends: fn(Which) -> Deed) {
@@ -275,7 +271,7 @@ mod tests {
             let (mut broken, mut gone, mut troubled) = ([false; 3], [false; 3], [false; 2]);
             for Step { deed, .. } in plan(seed, true) {
                 match deed {
-                    Deed::Link(uplink, Action::Restore | Action::CarrierUp) | Deed::PlugIn(uplink) => {
+                    Deed::Link(uplink, Action::Restore | Action::CarrierUp | Action::InterfaceAdd) => {
                         assert!(std::mem::take(&mut broken[uplink]), "seed {seed}");
                         gone[uplink] = false;
                     }
@@ -285,10 +281,7 @@ mod tests {
                             Action::Delay(_) | Action::Jitter(_) | Action::Loss(_) | Action::NatRebind
                         );
                         assert!(!breaks || !std::mem::replace(&mut broken[uplink], true), "seed {seed}");
-                    }
-                    Deed::PullOut(uplink) => {
-                        assert!(!std::mem::replace(&mut broken[uplink], true), "seed {seed}");
-                        gone[uplink] = true;
+                        gone[uplink] |= action == Action::InterfaceRemove;
                     }
                     Deed::Kill(which) | Deed::TapDown(which) => {
                         assert!(!std::mem::replace(&mut troubled[which as usize], true), "seed {seed}");

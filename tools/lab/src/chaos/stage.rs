@@ -43,7 +43,7 @@ pub struct Stage {
     options: PerEnd<TunnelOptions>,
     pressing: Vec<Pressure>,
     unplugged: Vec<bool>,
-    pulled_out: Vec<bool>,
+    removed: Vec<bool>,
     tap_down: PerEnd<bool>,
     done: Vec<Done>,
     /// Last, so that it is taken down when all that runs in it has been ended.
@@ -65,7 +65,7 @@ impl Stage {
             options,
             pressing: vec![],
             unplugged: vec![false; uplinks],
-            pulled_out: vec![false; uplinks],
+            removed: vec![false; uplinks],
             tap_down: PerEnd::default(),
             done: vec![],
             lab,
@@ -114,14 +114,6 @@ impl Stage {
         self.done.push(Done { at: monotonic_nanoseconds(), deed });
         match deed {
             Deed::Link(uplink, action) => self.apply(uplink, action),
-            Deed::PullOut(uplink) => {
-                self.pulled_out[uplink] = true;
-                namespaces::pull_out(&self.uplink(uplink).name)
-            }
-            Deed::PlugIn(uplink) => {
-                self.pulled_out[uplink] = false;
-                namespaces::plug_in(self.uplink(uplink), uplink)
-            }
             Deed::Kill(which) => {
                 self.ends.of_mut(which).take().into_iter().for_each(End::kill);
                 Ok(())
@@ -142,6 +134,8 @@ impl Stage {
         match action {
             Action::CarrierDown => self.unplugged[uplink] = true,
             Action::CarrierUp => self.unplugged[uplink] = false,
+            Action::InterfaceRemove => self.removed[uplink] = true,
+            Action::InterfaceAdd => self.removed[uplink] = false,
             _ => {}
         }
         let name = self.uplink(uplink).name.clone();
@@ -211,8 +205,8 @@ impl Stage {
             }
         }
         for index in 0..self.unplugged.len() {
-            if self.pulled_out[index] {
-                self.perform(Deed::PlugIn(index))?;
+            if self.removed[index] {
+                self.perform(Deed::Link(index, Action::InterfaceAdd))?;
             }
             if self.unplugged[index] {
                 self.perform(Deed::Link(index, Action::CarrierUp))?;

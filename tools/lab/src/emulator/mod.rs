@@ -255,7 +255,7 @@ impl Emulator {
                 }
             }
             // The lab's, not the emulator's: it is about the interface.
-            Action::CarrierDown | Action::CarrierUp => {}
+            Action::CarrierDown | Action::CarrierUp | Action::InterfaceRemove | Action::InterfaceAdd => {}
         }
     }
 }
