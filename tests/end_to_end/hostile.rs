@@ -4,6 +4,8 @@ use crate::lab::{End, Lab, PATIENT, TWO, missing, program};
 
 /// What an end may have more after a second flood than after the first, in KiB: a few of the allocator's pages.
 const GROWTH_KIB_MAX: u64 = 256;
+/// Frames of the two ends themselves that may be lost while they find each other, or under way when they are counted.
+const UNDER_WAY_MAX: u64 = 4;
 /// The provider of uplink `a`, from where both ends can be reached past the emulated link.
 const PROVIDER: &str = "braid-isp-a";
 const GATEWAY_LISTENS: &str = "203.0.113.1:4754";
@@ -50,7 +52,8 @@ fn a_flood_from_everywhere_costs_the_stream_nothing_and_gets_nothing_in() {
     assert_eq!(missing(&stream), 0, "{}", far.counters());
     let counters = far.counters();
     assert!(counted(&counters, "unknown_source") > 10_000, "the flood did come: {counters}");
-    assert_eq!(counted(&counters, "delivered"), counted(&near.counters(), "sent"), "and nothing of it got in");
+    let (delivered, sent) = (counted(&counters, "delivered"), counted(&near.counters(), "sent"));
+    assert!(delivered <= sent && sent - delivered <= UNDER_WAY_MAX, "{delivered} delivered, {sent} sent: some got in");
 }
 
 #[test]

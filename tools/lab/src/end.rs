@@ -193,14 +193,11 @@ impl End {
         line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or_default()
     }
 
-    /// What it holds now.
-    ///
-    /// # Errors
-    /// That it does not tell.
-    pub fn resources(&mut self) -> Result<Resources, String> {
-        let buffers_in_use = self.counters()?.buffers_in_use;
+    /// What it holds now, its counters having just been read.
+    #[must_use]
+    pub fn resources(&self, counters: &Counters) -> Resources {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count);
-        Ok(Resources { descriptors, resident_kib: self.memory_kib("VmRSS:"), buffers_in_use })
+        Resources { descriptors, resident_kib: self.memory_kib("VmRSS:"), buffers_in_use: counters.buffers_in_use }
     }
 
     /// Has it log its counters, and reads them.

@@ -231,8 +231,8 @@ impl Stage {
             let [near, far] = [self.end(Which::Box)?.counters()?, self.end(Which::Gateway)?.counters()?];
             if [&near, &far].iter().all(|counters| self.is_well(counters)) {
                 return Ok(PerEnd {
-                    box_end: self.end(Which::Box)?.resources()?,
-                    gateway: self.end(Which::Gateway)?.resources()?,
+                    box_end: self.end(Which::Box)?.resources(&near),
+                    gateway: self.end(Which::Gateway)?.resources(&far),
                 });
             }
             if begun.elapsed() > HEALING_PATIENCE {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::stage::Done;
-use crate::addresses::{TUNNEL_BOX, TUNNEL_GATEWAY};
+use crate::addresses::TUNNEL_ALL;
 use crate::course::Direction;
 use crate::end::Which;
 use crate::scenario::Traffic;
@@ -15,8 +15,8 @@ use crate::stream::{Feed, Sink, Source};
 use crate::traffic::analysis::{Arrival, Summary};
 use crate::traffic::source::SourceReport;
 
-/// The port of the first pair of streams; each later pair has the next, so that stragglers of one are not taken for
-/// the other's.
+/// The port of the first stream; each later one has the next, so that stragglers of one are not taken for another's, and no
+/// end hears itself.
 const PORT_FIRST: u16 = 5001;
 /// How long what is under way may take to come in after the last datagram was sent.
 const DRAIN: Duration = Duration::from_millis(1500);
@@ -70,15 +70,16 @@ impl Streams {
     /// What went wrong.
     pub fn start(traffic: &Traffic, section: u16, span: Duration) -> Result<Self, String> {
         let feed = Feed::Constant { rate: traffic.rate, size: traffic.size, duration: span };
-        let port = PORT_FIRST + section;
         let way = |direction: Direction| {
-            let (from, to, address) = match direction {
-                Direction::Up => (Which::Box, Which::Gateway, TUNNEL_GATEWAY),
-                Direction::Down => (Which::Gateway, Which::Box, TUNNEL_BOX),
+            let (from, to, port) = match direction {
+                Direction::Up => (Which::Box, Which::Gateway, PORT_FIRST + 2 * section),
+                Direction::Down => (Which::Gateway, Which::Box, PORT_FIRST + 2 * section + 1),
             };
             // By any address, since that of the TAP may be gone when somebody looks.
             let sink = Sink::start(to.namespace(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), None)?;
-            let source = Source::start(from.namespace(), SocketAddr::from((address, port)), feed)?;
+            // Everybody's hardware address need not be asked for. What the kernel sends while it still asks for one it
+            // keeps, and has later ones overtake it when it is told: not what is tested here.
+            let source = Source::start(from.namespace(), SocketAddr::from((TUNNEL_ALL, port)), feed)?;
             Ok((direction, source, sink))
         };
         [Direction::Up, Direction::Down].into_iter().map(way).collect::<Result<_, _>>().map(|ways| Self { ways })
