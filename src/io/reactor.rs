@@ -290,20 +290,22 @@ impl Reactor {
         while let Some((event, lost_before)) = self.tunnel.poll_event() {
             self.event_log.log(now, &self.tunnel, &event, lost_before);
             if let Event::PeerMtu(mtu) = event {
-                self.follow_peer_mtu(mtu);
+                self.follow_peer_mtu(now, mtu);
             }
         }
     }
 
     /// With `--mtu auto` both ends use the smaller of their MTUs.
-    fn follow_peer_mtu(&mut self, peer_mtu: u16) {
+    fn follow_peer_mtu(&mut self, now: Instant, peer_mtu: u16) {
         let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
         if self.tap.mtu().is_ok_and(|current| current == mtu) {
             return;
         }
         match self.tap.set_mtu(mtu) {
             Ok(()) => {
-                tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                if self.event_log.may_log(now) {
+                    tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                }
                 self.tunnel.set_tap_mtu(mtu);
             }
             Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),

@@ -32,11 +32,18 @@ impl EventLog {
     /// Logs an event, one line; `lost_before` are those that the core has had to drop.
     pub fn log(&mut self, now: Instant, tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
         self.unlogged += lost_before;
-        let Some(unlogged) = self.admit(now) else { return };
-        if unlogged > 0 {
+        if self.may_log(now) {
+            log_event(tunnel, event);
+        }
+    }
+
+    /// Whether a line may be logged now of what the peer has caused. Tells first of those that were not.
+    pub fn may_log(&mut self, now: Instant) -> bool {
+        let admitted = self.admit(now);
+        if let Some(unlogged @ 1..) = admitted {
             tracing::warn!("{unlogged} events were not logged");
         }
-        log_event(tunnel, event);
+        admitted.is_some()
     }
 
     /// Whether an event may be logged now, and then how many have not been since the last one that was.

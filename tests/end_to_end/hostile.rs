@@ -6,6 +6,8 @@ use crate::lab::{End, Lab, PATIENT, TWO, missing, program};
 const GROWTH_KIB_MAX: u64 = 256;
 /// Frames of the two ends themselves that may be lost while they find each other, or under way when they are counted.
 const UNDER_WAY_MAX: u64 = 4;
+/// What an end may log of all that, of tens of thousands of probes.
+const LOG_LINES_MAX: usize = 2_000;
 /// The provider of uplink `a`, from where both ends can be reached past the emulated link.
 const PROVIDER: &str = "braid-isp-a";
 const GATEWAY_LISTENS: &str = "203.0.113.1:4754";
@@ -82,5 +84,9 @@ fn probes_that_pretend_to_be_ever_new_peers_are_survived() {
         assert_flat(&lab, [&far, &near], &format!("--probes --from {from} --to {to} --duration 2s --rate 10000"));
     }
     assert_flat(&lab, [&far, &near], &format!("--probes --to {GATEWAY_LISTENS} --duration 2s --rate 10000"));
+    for end in [&far, &near] {
+        let lines = end.log().lines().count();
+        assert!(lines < LOG_LINES_MAX, "{lines} lines were logged");
+    }
     assert_eq!((near.stop(), far.stop()), (Some(0), Some(0)));
 }

@@ -11,6 +11,7 @@ use braid::units::{parse_duration, parse_rate};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::action::parse_action;
 use crate::chaos::ChaosOptions;
 use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
@@ -302,7 +303,7 @@ fn up(name: &str) -> Result<(), Failure> {
 }
 
 fn happen(uplink: &str, action: &str) -> Result<(), Failure> {
-    scenario::parse_action(action).map_err(Failure::Usage)?;
+    parse_action(action).map_err(Failure::Usage)?;
     Ok(orders::give(uplink, action)?)
 }
 

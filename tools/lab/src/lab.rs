@@ -6,14 +6,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braid::proto::uplink::measure::PartsPerMillion;
-use braid::sim::link::Reordering;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::action::{Action, spell_action};
 use crate::emulator::EmulatorReport;
 use crate::namespaces;
 use crate::orders;
-use crate::scenario::{Action, Scenario};
+use crate::scenario::Scenario;
 
 /// Held locked by the process that has the lab up, with its number inside.
 const LOCK: &str = "/run/braid-lab.lock";
@@ -72,7 +71,7 @@ impl Lab {
             Action::CarrierUp => namespaces::set_carrier(uplink, index, true),
             Action::InterfaceRemove => namespaces::remove_interface(uplink),
             Action::InterfaceAdd => namespaces::add_interface(&self.scenario.uplinks[index], index),
-            other => self.emulators[index].order(&spell(other)),
+            other => self.emulators[index].order(&spell_action(other)),
         }
     }
 
@@ -135,33 +134,6 @@ fn start_emulator(name: &str, index: usize, scenario: &Scenario) -> Result<Emula
 /// If the system does not tell.
 pub fn own_program() -> Result<std::path::PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))
-}
-
-fn spell(action: Action) -> String {
-    match action {
-        Action::Blackhole => "blackhole".to_owned(),
-        Action::BlackholeUp => "blackhole-up".to_owned(),
-        Action::BlackholeDown => "blackhole-down".to_owned(),
-        Action::Restore => "restore".to_owned(),
-        Action::CarrierDown => "carrier-down".to_owned(),
-        Action::CarrierUp => "carrier-up".to_owned(),
-        Action::InterfaceRemove => "interface-remove".to_owned(),
-        Action::InterfaceAdd => "interface-add".to_owned(),
-        Action::NatRebind => "nat-rebind".to_owned(),
-        Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
-        Action::Rate(rate) => format!("rate {rate}bit"),
-        Action::Jitter(jitter) => format!("jitter {}us", jitter.as_micros()),
-        Action::Loss(share) => format!("loss {}", spell_share(share)),
-        Action::Reordering(Reordering { share, by }) => {
-            format!("reordering {} {}us", spell_share(share), by.as_micros())
-        }
-        Action::Duplication(share) => format!("duplication {}", spell_share(share)),
-        Action::Corruption(share) => format!("corruption {}", spell_share(share)),
-    }
-}
-
-fn spell_share(PartsPerMillion(share): PartsPerMillion) -> String {
-    format!("{}%", f64::from(share) / 1e4)
 }
 
 fn open_lock() -> Result<File, String> {

@@ -2,6 +2,7 @@
 //!
 //! A library only so that its parsers can be fuzzed; the program is one call to [`command_line::main`].
 
+mod action;
 mod addresses;
 mod chaos;
 mod clock;

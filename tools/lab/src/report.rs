@@ -6,9 +6,10 @@ use braid::proto::uplink::measure::PartsPerMillion;
 use braid::sim::link::Reordering;
 use serde::Serialize;
 
+use crate::action::Action;
 use crate::emulator::{EmulatorReport, LinkReport};
 use crate::end::PerEnd;
-use crate::scenario::{Action, Event, Scenario};
+use crate::scenario::{Event, Scenario};
 use crate::traffic::analysis::{Arrival, Summary};
 use crate::video::VideoReport;
 

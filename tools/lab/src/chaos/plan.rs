@@ -5,8 +5,8 @@ use std::time::Duration;
 use braid::proto::uplink::measure::PartsPerMillion;
 use braid::sim::random::Random;
 
+use crate::action::Action;
 use crate::end::Which;
-use crate::scenario::Action;
 
 /// From one trouble to the next, in milliseconds.
 const PAUSE_MS: (u64, u64) = (50, 450);

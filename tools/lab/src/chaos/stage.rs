@@ -9,11 +9,12 @@ use braid::sim::link::{Loss, Reordering};
 
 use super::plan::{Deed, Step};
 use super::pressure::{Pressure, Target};
+use crate::action::Action;
 use crate::clock::monotonic_nanoseconds;
 use crate::end::{Counters, End, PerEnd, Resources, Which};
 use crate::lab::Lab;
 use crate::namespaces;
-use crate::scenario::{Action, Scenario, Uplink};
+use crate::scenario::{Scenario, Uplink};
 use crate::stop::Stop;
 use crate::tunnel::{TunnelOptions, arguments};
 

@@ -22,10 +22,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use crate::action::{Action, parse_action};
 use crate::addresses::Addresses;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers};
 use crate::say::say;
-use crate::scenario::{Action, Scenario, Uplink, parse_action};
+use crate::scenario::{Scenario, Uplink};
 
 /// The TUN's name in the provider's namespace.
 pub const TUN: &str = "emu";
