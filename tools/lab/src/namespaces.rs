@@ -55,6 +55,9 @@ fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
     create_namespace(&provider)?;
     sysctl(&provider, "ipv4.ip_forward=1")?;
     sysctl(&provider, "ipv6.conf.all.forwarding=1")?;
+    // First, so that the provider's end has a lower number than all but the first of the box's: of two ends with the same
+    // number the kernel takes its time to tell that a carrier is lost (linkwatch_urgent_event).
+    add_interface(uplink, index)?;
     join((&provider, "gw"), (GATEWAY_NAMESPACE, name), uplink.mtu)?;
     let addresses = Addresses::of(index);
     for family in 0..2 {
@@ -62,7 +65,7 @@ fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
         add_address(GATEWAY_NAMESPACE, name, addresses.gateway_end[family])?;
         add_routes(&provider, index, family)?;
     }
-    add_interface(uplink, index)
+    Ok(())
 }
 
 /// Makes the interface by which the box has this uplink, with its addresses and the routes by it: what a modem does that

@@ -97,7 +97,7 @@ struct Course<'a> {
 impl Course<'_> {
     fn run(mut self, random: &mut Random) -> Result<ChaosReport, String> {
         let half = self.options.duration / 2;
-        self.tell("waiting for every uplink");
+        self.tell(&format!("seed {}: waiting for every uplink", self.options.seed));
         self.stage.await_well(self.stop)?;
         self.tell("chaos with kills");
         let plan = self.draw(random, half, true);
@@ -159,5 +159,5 @@ impl Course<'_> {
 #[must_use]
 pub fn repeat_command(options: &ChaosOptions) -> String {
     let mode = options.mode.as_ref().map_or(String::new(), |mode| format!(" --mode {mode}"));
-    format!("braid-lab chaos --seed {} --duration {:?}{mode}", options.seed, options.duration)
+    format!("braid-lab chaos --seed {} --duration {}ms{mode}", options.seed, options.duration.as_millis())
 }
