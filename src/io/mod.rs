@@ -31,6 +31,7 @@ use tap::Tap;
 use uplink_socket::GatewaySocket;
 
 use crate::config::{BoxConfig, GatewayConfig, HostPort, TunnelConfig};
+use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, Tunnel, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
 
@@ -104,10 +105,10 @@ fn settings(
     tap_mtu: u16,
     uplinks: Vec<UplinkSettings>,
 ) -> Result<Settings, RunError> {
-    let epoch = sys::random_nonzero().map_err(|error| RunError(format!("cannot draw a random number: {error}")))?;
+    let random = sys::random().map_err(|error| RunError(format!("cannot draw a random number: {error}")))?;
     Ok(Settings {
         role,
-        epoch,
+        epoch: epoch(sys::time_of_day_ms(), random),
         // As the kernel's gretap does.
         first_sequence: 0,
         scheduler: config.scheduler.clone(),

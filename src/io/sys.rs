@@ -36,6 +36,13 @@ pub fn monotonic_now() -> Instant {
     Instant::from_nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// The time of day, in milliseconds since 1970; may be wrong, and may go back.
+#[must_use]
+pub fn time_of_day_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Keeps this thread on one CPU.
 ///
 /// # Errors
@@ -57,14 +64,14 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 ///
 /// # Errors
 /// What getrandom(2) says.
-pub fn random_nonzero() -> io::Result<u64> {
+pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     // SAFETY: The kernel writes at most eight bytes to `bytes`, which has eight.
     let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if length != bytes.len() as isize {
         return Err(io::Error::last_os_error());
     }
-    Ok(u64::from_ne_bytes(bytes).max(1))
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 /// Blocks SIGTERM, SIGINT and SIGUSR1, and makes them readable instead.

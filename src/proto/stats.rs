@@ -36,6 +36,8 @@ drop_reasons! {
     ProtocolType = "protocol_type",
     /// A key that belongs to no session here.
     UnknownSession = "unknown_session",
+    /// A control message that was spoiled on the way.
+    Checksum = "checksum",
     /// A control message whose contents make no sense.
     ControlMalformed = "control_malformed",
     /// A control message that is no newer than one already seen from that uplink.
@@ -82,6 +84,12 @@ impl DropCounters {
     #[must_use]
     pub fn get(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
+    }
+
+    /// How often any of them has struck.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
     }
 
     /// The reasons that have struck at all, with their counts.

@@ -211,14 +211,16 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Gives up what no live uplink can bring any more.
+    /// Gives up what no live uplink can bring any more, if frames wait for it. While none does, an uplink that has
+    /// been silent may as well come back with what stood in its queue.
     #[inline]
     fn settle(&mut self, now: Instant) {
-        if self.window.is_none() || self.live.is_empty() {
+        if self.window.is_none() || self.live.is_empty() || self.reorder.held() == 0 {
             return;
         }
         let floors = self.live.iter().map(|uplink| self.passages[uplink.index()].as_ref().map_or(0, |p| p.floor(now)));
-        let floor = floors.min().unwrap_or(0);
+        // Beyond the highest number seen nothing waits either.
+        let floor = floors.min().unwrap_or(0).min(self.end);
         if floor > self.reorder.next() {
             self.reorder.give_up_below(now, floor);
         }

@@ -9,7 +9,7 @@ use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
-use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
+use crate::proto::uplink::{UplinkId, UplinkName};
 use crate::proto::wire::control::{self, Head, Message, Report};
 
 /// The gateway forgets an uplink's address after this long without a word from it.
@@ -33,12 +33,13 @@ impl<T: Payload> Tunnel<T> {
     ) -> Result<(), DropReason> {
         let (head, message) = control::parse(body)?;
         self.check_uplink(arrival, &head)?;
-        self.meet_peer(now, &head, &message)?;
+        self.meet_peer(now, &head, &message).inspect_err(|_| self.on_stranger(arrival))?;
         let uplink = head.uplink;
         if !self.uplinks[uplink.index()].admit_control(counter) {
             return Err(DropReason::ControlReplayed);
         }
         self.follow_path(now, uplink, arrival, &message)?;
+        self.peer.on_heard(now);
         self.on_heard(now, uplink);
         self.on_head(now, &head);
         self.on_message(now, &head, message);
@@ -54,9 +55,16 @@ impl<T: Payload> Tunnel<T> {
         }
     }
 
+    /// Not the peer, but a start before it or after it, has spoken by a way that was the peer's.
+    fn on_stranger(&mut self, arrival: Arrival) {
+        if let Some(uplink) = self.uplink_of(arrival) {
+            self.uplinks[uplink.index()].on_stranger();
+        }
+    }
+
     /// Finds out whether the sender is the peer, and if it is a new one, begins anew with it.
     fn meet_peer(&mut self, now: Instant, head: &Head, message: &Message) -> Result<(), DropReason> {
-        let verdict = self.peer.judge(head.epoch);
+        let verdict = self.peer.judge(now, head.epoch);
         // A new peer shows itself by a probe, or by an answer to one of ours.
         let introduces = match message {
             Message::Probe { .. } => true,
@@ -76,7 +84,7 @@ impl<T: Payload> Tunnel<T> {
         }
         // Frames that came before the peer had said where it begins are of unknown order.
         self.receiver.restart(now);
-        self.peer.adopt(head.epoch);
+        self.peer.adopt(now, head.epoch);
         self.probe_clock.hurry(now);
         Ok(())
     }
@@ -198,7 +206,7 @@ impl<T: Payload> Tunnel<T> {
         if heard == self.heard {
             return;
         }
-        let gone_silent = UplinkSet::from_bits(self.heard.bits() & !heard.bits());
+        let gone_silent = self.heard.without(heard);
         self.heard = heard;
         self.receiver.set_live(now, heard);
         if self.peer.is_known() && !gone_silent.is_empty() {

@@ -8,7 +8,7 @@
 //! `now` never goes back.
 
 mod control;
-mod peer;
+pub mod peer;
 mod probe_clock;
 #[cfg(test)]
 mod tests;
@@ -70,7 +70,7 @@ pub struct UplinkSettings {
 pub struct Settings {
     /// Which end this is.
     pub role: Role,
-    /// A random number, not 0, new for each start of the process.
+    /// What this start of the process is known by, not 0: see [`peer::epoch`].
     pub epoch: u64,
     /// The number of the first frame sent.
     pub first_sequence: u32,
@@ -179,6 +179,8 @@ pub struct Tunnel<T> {
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
+    /// From when on none will be, unless something comes.
+    all_silent_at: Instant,
     probe_clock: ProbeClock,
     control_counter: u32,
     next_sequence: u64,
@@ -217,6 +219,7 @@ impl<T: Payload> Tunnel<T> {
             known: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
+            all_silent_at: now,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             control_counter: 0,
             next_sequence: seq::begin(settings.first_sequence),
@@ -284,6 +287,10 @@ impl<T: Payload> Tunnel<T> {
 
     fn on_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, mut frame: T) -> Result<(), DropReason> {
         let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
+        // Frames do not say which start of the peer has numbered them: that of the control messages before them.
+        if !self.uplinks[uplink.index()].is_of_peer() {
+            return Err(DropReason::UnknownSource);
+        }
         frame.advance(FRAME_HEADER_LENGTH);
         let length = frame.bytes().len();
         self.check_length(length)?;
@@ -304,8 +311,14 @@ impl<T: Payload> Tunnel<T> {
     }
 
     fn on_heard(&mut self, now: Instant, uplink: UplinkId) {
-        self.uplinks[uplink.index()].on_heard(now);
-        if !self.heard.contains(uplink) {
+        let was_silence_common = now >= self.all_silent_at;
+        if was_silence_common {
+            self.known.iter().for_each(|known| self.uplinks[known.index()].excuse(now, self.all_silent_at));
+        }
+        let of_uplink = &mut self.uplinks[uplink.index()];
+        of_uplink.on_heard(now);
+        self.all_silent_at = self.all_silent_at.max(of_uplink.silent_at().unwrap_or(now));
+        if was_silence_common || !self.heard.contains(uplink) {
             self.refresh_heard(now);
         }
     }
@@ -363,6 +376,8 @@ impl<T: Payload> Tunnel<T> {
         let transition = self.uplinks[uplink.index()].detach(now, reason);
         self.on_transition(uplink, transition);
         self.refresh_scheduler();
+        // The peer learns at once that nothing can reach us by this one.
+        self.refresh_heard(now);
     }
 
     /// The kernel has refused to send by an uplink, with this errno; it will be tried again by probes.
@@ -447,6 +462,12 @@ impl<T: Payload> Tunnel<T> {
             receive: self.receiver.counters(),
             drops: self.drops.clone(),
         }
+    }
+
+    /// What has been dropped so far, by reason.
+    #[must_use]
+    pub const fn drops(&self) -> &DropCounters {
+        &self.drops
     }
 
     fn evaluate_uplinks(&mut self, now: Instant) {

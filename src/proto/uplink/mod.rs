@@ -125,6 +125,12 @@ impl UplinkSet {
         self.0 & (1 << uplink.0) != 0
     }
 
+    /// Those of its uplinks that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Puts `uplink` in.
     pub fn insert(&mut self, uplink: UplinkId) {
         self.0 |= 1 << uplink.0;

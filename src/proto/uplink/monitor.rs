@@ -49,11 +49,15 @@ pub struct Uplink {
     /// Whether there is a socket, or an address, to send by.
     attached: bool,
     heard_at: Option<Instant>,
+    /// From when on its silence counts: one that all uplinks shared says nothing of this one.
+    excused_until: Instant,
     peer_interval: Duration,
     confirmed_at: Option<Instant>,
     answered_probe_sent_at: Option<Instant>,
     denied: bool,
     newest_counter: Option<u32>,
+    /// Whether what was said last by it was said by the peer.
+    is_of_peer: bool,
 }
 
 impl Uplink {
@@ -69,11 +73,13 @@ impl Uplink {
             state: StateMachine::new(now),
             attached: false,
             heard_at: None,
+            excused_until: now,
             peer_interval: probe_interval,
             confirmed_at: None,
             answered_probe_sent_at: None,
             denied: false,
             newest_counter: None,
+            is_of_peer: false,
         }
     }
 
@@ -100,9 +106,10 @@ impl Uplink {
         self.attached = true;
     }
 
-    /// There is nothing to send by any more.
+    /// There is nothing to send by any more, nor to hear by.
     pub fn detach(&mut self, now: Instant, reason: Reason) -> Option<Transition> {
         self.attached = false;
+        self.heard_at = None;
         self.fall(now, reason)
     }
 
@@ -118,6 +125,7 @@ impl Uplink {
         self.answered_probe_sent_at = None;
         self.denied = false;
         self.newest_counter = None;
+        self.is_of_peer = false;
         self.measurements = Measurements::default();
         self.state.restart(now, reason)
     }
@@ -127,8 +135,20 @@ impl Uplink {
         let newer = self.newest_counter.is_none_or(|newest| seq::is_newer(counter, newest));
         if newer {
             self.newest_counter = Some(counter);
+            self.is_of_peer = true;
         }
         newer
+    }
+
+    /// A former or a coming start of the peer has said something by this uplink.
+    pub fn on_stranger(&mut self) {
+        self.is_of_peer = false;
+    }
+
+    /// Whether frames that come by this uplink are the peer's, as it is now.
+    #[must_use]
+    pub const fn is_of_peer(&self) -> bool {
+        self.is_of_peer
     }
 
     /// Something of the peer's came by this uplink.
@@ -168,8 +188,20 @@ impl Uplink {
     /// When the uplink will count as silent unless something comes.
     #[must_use]
     pub fn silent_at(&self) -> Option<Instant> {
-        let variation = allowance(self.measurements.jitter());
-        self.heard_at.map(|at| at + self.peer_interval * SILENT_AFTER_PROBES + variation)
+        self.heard_at.map(|at| at.max(self.excused_until) + self.patience())
+    }
+
+    /// All uplinks have been silent since `all_silent_at`, and one has just been heard again: the sender may have
+    /// paused. If this one fell silent with the last of them, it has until its own next datagrams must have come.
+    pub fn excuse(&mut self, now: Instant, all_silent_at: Instant) {
+        if self.silent_at().is_some_and(|at| at + self.patience() >= all_silent_at) {
+            self.excused_until = now;
+        }
+    }
+
+    /// How long a silence is borne.
+    fn patience(&self) -> Duration {
+        self.peer_interval * SILENT_AFTER_PROBES + allowance(self.measurements.jitter())
     }
 
     /// Whether nothing has come for so long that the address may as well be forgotten.

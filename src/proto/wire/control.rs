@@ -1,7 +1,8 @@
 //! Control messages: how the two ends measure the uplinks and tell each other what they hear.
 //!
 //! A message is a head that every kind shares, then the fields of its kind, all big-endian. What follows the fields
-//! is reserved: sent as nothing, refused when received, so that a later version can be told apart by its number.
+//! is reserved: sent as nothing, refused when received, so that a later version can be told apart by its number. The
+//! checksum behind it all is the gate's affair (see [`super`]).
 //!
 //! ```text
 //! offset  0 kind   1 version   2 uplink   3 reserved (0)
@@ -37,7 +38,8 @@ const _: () = assert!(REPLY_LENGTH <= PROBE_LENGTH, "a reply must never bring mo
 pub struct Head {
     /// The uplink that the message travels on, numbered by the box.
     pub uplink: UplinkId,
-    /// Drawn at random when the sender started: a new one means that it has restarted. Never 0.
+    /// Drawn when the sender started: a greater one means that it has restarted. The time of day in milliseconds, and
+    /// 20 random bits. Never 0.
     pub epoch: u64,
     /// The receiver's epoch as far as the sender knows it; 0 if it does not.
     pub peer_epoch: u64,
@@ -104,31 +106,36 @@ impl Report {
     }
 }
 
+/// The longest datagram that carries one.
+const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX + super::CONTROL_CHECKSUM_LENGTH;
+
 /// A control message, put together in place.
 #[derive(Clone, Debug)]
 pub struct ControlBytes {
-    bytes: [u8; super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX],
+    bytes: [u8; DATAGRAM_LENGTH_MAX],
     length: usize,
 }
 
 impl ControlBytes {
-    /// The whole datagram: GRE header and message.
+    /// The whole datagram: GRE header, message and checksum.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 }
 
-/// Writes control message number `counter`, GRE header included.
+/// Writes control message number `counter`, GRE header and checksum included.
 #[must_use]
 pub fn emit(counter: u32, head: &Head, message: &Message) -> ControlBytes {
-    let mut bytes = [0; super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX];
-    let capacity = bytes.len();
+    let mut bytes = [0; DATAGRAM_LENGTH_MAX];
     let mut out = &mut bytes[..];
     out.put_slice(&super::control_header(counter));
     emit_head(&mut out, kind(message), head);
     emit_message(&mut out, message);
-    let length = capacity - out.remaining_mut();
+    let checked = DATAGRAM_LENGTH_MAX - out.remaining_mut();
+    let checksum = super::control_checksum(&bytes[..checked]);
+    let length = checked + checksum.len();
+    bytes[checked..length].copy_from_slice(&checksum);
     ControlBytes { bytes, length }
 }
 

@@ -12,6 +12,10 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
+//! A control message ends with a checksum (CRC-32, big-endian) of all that comes before it. That of UDP lets a spoiled
+//! datagram pass now and then (two words that have changed places, for one), and a spoiled epoch or counter would leave
+//! the tunnel deaf to its peer, where a spoiled frame is just one bad frame.
+//!
 //! [`parse`] is the only gate: whatever it lets through has a whole header and a payload of a lawful length.
 //! A plaintext frame is byte for byte what Linux sends for `gretap ... seq encap fou`.
 
@@ -47,6 +51,8 @@ const PROTOCOL_CONTROL: u16 = 0x88b6;
 pub const FRAME_HEADER_LENGTH: usize = 8;
 /// Bytes in front of a control message.
 pub const CONTROL_HEADER_LENGTH: usize = 12;
+/// Bytes behind a control message.
+pub const CONTROL_CHECKSUM_LENGTH: usize = 4;
 
 /// The shortest Ethernet frame that a TAP hands out or accepts: its header alone (net/core: `ETH_HLEN`).
 pub const FRAME_LENGTH_MIN: usize = 14;
@@ -108,7 +114,18 @@ fn parse_control(datagram: &[u8]) -> Result<Datagram<'_>, DropReason> {
     if key != KEY_PLAINTEXT {
         return Err(DropReason::UnknownSession);
     }
-    Ok(Datagram::Control { counter, body: &datagram[CONTROL_HEADER_LENGTH..] })
+    let (checked, checksum) = datagram.split_last_chunk().ok_or(DropReason::Truncated)?;
+    let body = checked.get(CONTROL_HEADER_LENGTH..).ok_or(DropReason::Truncated)?;
+    if control_checksum(checked) != *checksum {
+        return Err(DropReason::Checksum);
+    }
+    Ok(Datagram::Control { counter, body })
+}
+
+/// What must follow `checked`, the header and body of a control message.
+#[must_use]
+pub fn control_checksum(checked: &[u8]) -> [u8; CONTROL_CHECKSUM_LENGTH] {
+    crc32fast::hash(checked).to_be_bytes()
 }
 
 /// The header to put in front of frame number `sequence`.
@@ -187,6 +204,8 @@ mod tests {
                 DropReason::UnknownSession,
             ),
             (control_header(1)[..11].to_vec(), DropReason::Truncated),
+            (control_header(1).to_vec(), DropReason::Truncated),
+            ([&control_header(1)[..], &[0; 4]].concat(), DropReason::Checksum),
         ];
         for (datagram, reason) in cases {
             assert_eq!(parse(&datagram), Err(reason), "{datagram:02x?}");

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use braid::proto::scheduler::Mode;
+use braid::sim::draw;
 use braid::units::{parse_duration, parse_rate};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,10 +21,11 @@ use crate::orders::Orders;
 use crate::plot::Panel;
 use crate::say::say;
 use crate::scenario::Scenario;
+use crate::simulate::Worlds;
 use crate::stop::Stop;
 use crate::traffic::flood::{self, FloodOptions, Sources};
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
+use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -59,6 +61,8 @@ enum Command {
     Demo(DemoArguments),
     /// Break everything at random, and check that nothing arrives twice, out of order, or not at all once all is healed
     Chaos(ChaosArguments),
+    /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
+    Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
     Scenarios {
         /// Which one to print
@@ -170,6 +174,25 @@ struct ChaosArguments {
 }
 
 #[derive(Args)]
+struct SimulateArguments {
+    /// The seeds of the worlds to run, such as 1..1001; the last is not among them
+    #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
+    seeds: (u64, u64),
+    /// Run just the world of this seed
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// How long each world lasts, in simulated seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(draw::SECONDS_MIN..=86_400))]
+    seconds: u64,
+    /// Tell all that happens
+    #[arg(long)]
+    tell: bool,
+    /// Write the table that tests/simulated.md holds, of what each mode makes of each fault, instead
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "seconds", "tell"])]
+    table: bool,
+}
+
+#[derive(Args)]
 struct CommonArguments {
     /// Where braid-box and braid-gateway are [default: beside this program]
     #[arg(long, value_name = "DIR")]
@@ -267,6 +290,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             chaos::press(target, duration);
             Ok(())
         }
+        Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
         Command::Sink { listen, payload } => {
@@ -373,6 +398,18 @@ fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure>
         ipv6: false,
         logs: arguments.output.clone(),
     })
+}
+
+impl SimulateArguments {
+    fn worlds(&self) -> Worlds {
+        let seeds = self.seed.map_or(self.seeds, |seed| (seed, seed.saturating_add(1)));
+        Worlds { seeds, seconds: self.seconds, is_told: self.tell }
+    }
+}
+
+fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
+    let range = text.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
+    range.filter(|(first, end)| first < end).ok_or_else(|| "write the first and the end, such as 1..1001".to_owned())
 }
 
 /// The report as text on standard output, and as JSON where it is wanted.

@@ -22,6 +22,7 @@ mod report;
 mod run;
 mod say;
 mod scenario;
+mod simulate;
 mod stop;
 mod stream;
 mod tcp;

@@ -1,0 +1,78 @@
+//! Frames that say who they are: of which direction, which number, and with contents that follow from it.
+
+use bytes::Bytes;
+
+use crate::proto::wire::FRAME_LENGTH_MIN;
+
+/// Direction and number.
+const HEAD_LENGTH: usize = 9;
+const _: () = assert!(HEAD_LENGTH <= FRAME_LENGTH_MIN);
+
+/// Frame `number` of those offered to end `from`, `length` bytes long. One too short for its head has none.
+pub fn make(from: usize, number: u64, length: usize) -> Bytes {
+    let mut frame = vec![0; length];
+    if length >= HEAD_LENGTH {
+        frame[0] = from as u8;
+        frame[1..HEAD_LENGTH].copy_from_slice(&number.to_be_bytes());
+        frame[HEAD_LENGTH..].fill(filler(number));
+    }
+    frame.into()
+}
+
+/// From which end a frame is, and its number; `None` if it is none of ours.
+pub fn read(frame: &[u8]) -> Option<(usize, u64)> {
+    let (head, rest) = frame.split_at_checked(HEAD_LENGTH)?;
+    let number = u64::from_be_bytes(head[1..].try_into().ok()?);
+    let is_ours = head[0] < 2 && rest.iter().all(|byte| *byte == filler(number));
+    is_ours.then_some((usize::from(head[0]), number))
+}
+
+const fn filler(number: u64) -> u8 {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+}
+
+/// Changes a datagram as a bad link does: some bytes, or now and then two 16-bit words that change places.
+pub fn spoil(datagram: &Bytes, how: u64) -> Bytes {
+    let mut bytes = datagram.to_vec();
+    let words = bytes.len() as u64 / 2;
+    if how.is_multiple_of(8) && words > 1 {
+        let place = |number: u64| (number % words * 2) as usize;
+        let (one, other) = (place(how >> 8), place(how >> 32));
+        (0..2).for_each(|at| bytes.swap(one + at, other + at));
+    } else if !bytes.is_empty() {
+        let at = (how >> 8) as usize % bytes.len();
+        bytes[at] ^= ((how >> 56) as u8).max(1);
+    }
+    bytes.into()
+}
+
+/// What UDP checks (RFC 1071), and what cannot tell that two words have changed places.
+pub fn checksum(datagram: &[u8]) -> u16 {
+    let words = datagram.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
+    // A datagram has fewer than 2^16 words, so the sum fits.
+    let sum = words.sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    (folded + (folded >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_says_who_it_is_and_a_spoiled_one_does_not() {
+        let frame = make(1, 77, 100);
+        assert_eq!((read(&frame), frame.len()), (Some((1, 77)), 100));
+        let spoiled =
+            (0..64).map(|how| spoil(&frame, how << 56 | how << 8 | 1)).filter(|frame| read(frame) == Some((1, 77)));
+        assert_eq!(spoiled.count(), 0);
+    }
+
+    #[test]
+    fn a_swap_of_words_passes_the_checksum_and_another_byte_does_not() {
+        let datagram = Bytes::from_iter(0..100);
+        let swapped = spoil(&datagram, 3 << 8 | 9 << 32);
+        assert!(swapped != datagram && checksum(&swapped) == checksum(&datagram));
+        assert_ne!(checksum(&spoil(&datagram, 3 << 8 | 1)), checksum(&datagram));
+    }
+}

@@ -1,0 +1,521 @@
+//! The oracle: knows what was offered, sees what comes of it, and says at once when the tunnel does what it must not.
+//!
+//! What it holds the core to:
+//! - A frame that is delivered was offered, byte for byte; it is delivered once, and never after a later one. (Once, and
+//!   in order, in each life of the receiver: a process that has been started again cannot know what the one before it
+//!   delivered, and what was on its way meanwhile may come out again.)
+//! - A frame is held no longer than the window: latency is at most that of the path it came by, and the window.
+//! - A frame that comes in time is delivered. "In time" means within the window of the first later frame that came,
+//!   by an uplink that keeps order and has not been silent meanwhile. So in `broadcast` a frame is lost only if every
+//!   uplink has lost it.
+//! - Each drop has its reason, and the reason is true.
+//! - Nothing disappears: what was handed to an end was sent, delivered, is held, or was counted as dropped.
+//! - What goes by a mode goes where the mode says.
+//! - Once all is well again, every uplink is up at both ends within a bound, nothing is lost any more, and when traffic
+//!   ends nothing is left in any queue.
+//!
+//! Where a spoiled datagram has passed the checksum that UDP has, plaintext has nothing to tell it by; for a moment
+//! after that only what must never happen at all is held against the core.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::frame;
+use super::{MILLISECOND, Nanoseconds, SECOND};
+use crate::proto::scheduler::Mode;
+use crate::proto::stats::DropReason;
+use crate::proto::time::Instant;
+use crate::proto::tunnel::Counters;
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+
+/// For how long after a spoiled datagram got through its consequences are borne with.
+const SUSPICION: Nanoseconds = 3 * SECOND;
+/// For how long after a link stopped reordering it may be allowed for.
+const REORDERING_REMEMBERED: Nanoseconds = 5 * SECOND;
+
+/// What the core must not do, and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Nanoseconds,
+    /// What.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}.{:06} s: {}", self.at / SECOND, self.at % SECOND / 1_000, self.what)
+    }
+}
+
+/// A frame that was offered.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// When.
+    pub at: Nanoseconds,
+    /// When it was delivered.
+    pub delivered_at: Option<Nanoseconds>,
+    /// In which life of the receiver.
+    delivered_in: Option<u32>,
+    length: u16,
+    /// Whether the core took it on.
+    is_sent: bool,
+    /// A copy of it has come to the receiver, whatever became of it.
+    has_come: bool,
+    /// When a copy was taken on by the receiver, by its clock, and in which of its lives.
+    taken: Option<(Instant, u32)>,
+}
+
+/// What is offered to one end, and comes out of the other.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// Every frame, by its number.
+    pub offers: Vec<Offer>,
+    /// Frames delivered after one with a higher number.
+    pub out_of_order: u64,
+    highest_delivered: Option<u64>,
+}
+
+/// What is known of one end as a receiver.
+#[derive(Debug)]
+struct Receiver {
+    window: Option<Duration>,
+    /// Counts starts of the process.
+    life: u32,
+    /// The life of the peer that it has taken a control message of last.
+    known_life: Option<u32>,
+    /// When it last began anew with its peer, and by its own clock.
+    began: (Nanoseconds, Instant),
+    /// Numbers higher than all before, and when they were taken on.
+    highs: Vec<(u64, Instant)>,
+    /// When each uplink was last seen to be silent.
+    silent: [Option<Instant>; UPLINKS_MAX],
+    /// When its clock last jumped, as it does for one that sleeps.
+    jumped: Instant,
+    /// When a spoiled datagram last got through.
+    deceived: Option<Nanoseconds>,
+    /// Whether anything but its first peer has been met.
+    has_begun_anew: bool,
+    /// Datagrams and frames handed in, and control messages taken, in this life.
+    handed: u64,
+    controls: u64,
+    /// Drops counted by the shell.
+    dropped_outside: u64,
+}
+
+impl Receiver {
+    /// When the first frame with a higher number was taken.
+    fn overtaken_at(&self, number: u64) -> Option<Instant> {
+        let first_higher = self.highs.partition_point(|(high, _)| *high <= number);
+        self.highs.get(first_higher).map(|(_, at)| *at)
+    }
+}
+
+/// A datagram that an end is about to be handed.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived {
+    /// Which end.
+    pub to: usize,
+    /// By which uplink.
+    pub uplink: UplinkId,
+    /// In which life its sender has sent it.
+    pub sender_life: u32,
+    /// The end's clock.
+    pub clock: Instant,
+    /// Whether the end counts the uplink as alive.
+    pub is_heard: bool,
+    /// Whether the end knows that the peer is at the datagram's source.
+    pub is_known_source: bool,
+    /// When its way last reordered or duplicated.
+    pub reordered: Option<Nanoseconds>,
+}
+
+/// Sees everything.
+#[derive(Debug)]
+pub struct Oracle {
+    now: Nanoseconds,
+    tap_mtu: u16,
+    streams: [Stream; 2],
+    receivers: [Receiver; 2],
+    /// How often an end has been stopped.
+    stops: u32,
+    /// Payloads spoiled beyond what UDP notices.
+    spoiled: Vec<Bytes>,
+}
+
+type Verdict = Result<(), Violation>;
+
+impl Oracle {
+    /// For ends with these windows, and TAPs with this MTU.
+    #[must_use]
+    pub fn new(windows: [Option<Duration>; 2], clocks: [Instant; 2], tap_mtu: u16) -> Self {
+        let receiver = |end: usize| Receiver {
+            window: windows[end],
+            life: 0,
+            known_life: None,
+            began: (0, clocks[end]),
+            highs: vec![],
+            silent: [None; UPLINKS_MAX],
+            jumped: clocks[end],
+            deceived: None,
+            has_begun_anew: false,
+            handed: 0,
+            controls: 0,
+            dropped_outside: 0,
+        };
+        Self {
+            now: 0,
+            tap_mtu,
+            streams: Default::default(),
+            receivers: [receiver(0), receiver(1)],
+            stops: 0,
+            spoiled: vec![],
+        }
+    }
+
+    /// The time is now this.
+    pub fn set_now(&mut self, now: Nanoseconds) {
+        assert!(now >= self.now, "time goes back");
+        self.now = now;
+    }
+
+    /// What was offered to end `from`.
+    #[must_use]
+    pub const fn stream(&self, from: usize) -> &Stream {
+        &self.streams[from]
+    }
+
+    fn check(&self, holds: bool, what: impl FnOnce() -> String) -> Verdict {
+        if holds { Ok(()) } else { Err(Violation { at: self.now, what: what() }) }
+    }
+
+    fn is_deceived(&self, end: usize) -> bool {
+        self.receivers[end].deceived.is_some_and(|at| self.now < at + SUSPICION)
+    }
+
+    /// The number of the next frame offered to end `from`.
+    #[must_use]
+    pub fn next_number(&self, from: usize) -> u64 {
+        self.streams[from].offers.len() as u64
+    }
+
+    /// A frame of `length` bytes has been offered to the TAP of `from`, whether anybody is there to read it or not.
+    pub fn on_offered(&mut self, from: usize, length: usize) {
+        self.streams[from].offers.push(Offer {
+            at: self.now,
+            delivered_at: None,
+            delivered_in: None,
+            length: length as u16,
+            is_sent: false,
+            has_come: false,
+            taken: None,
+        });
+    }
+
+    /// Frame `number` has been handed to the core of `from`; `outcome` is where it went, or why it went nowhere.
+    /// `attached` are the uplinks that could be used, `up` those that should be.
+    ///
+    /// # Errors
+    /// If that is not as it must be.
+    pub fn on_handed(
+        &mut self,
+        from: usize,
+        number: u64,
+        mode: Mode,
+        outcome: Result<UplinkSet, DropReason>,
+        [attached, up]: [UplinkSet; 2],
+    ) -> Verdict {
+        let offer = &mut self.streams[from].offers[number as usize];
+        offer.is_sent = outcome.is_ok();
+        let length = usize::from(offer.length);
+        self.receivers[from].handed += 1;
+        let longest = usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX;
+        match outcome {
+            Ok(uplinks) => self.check_choice(mode, uplinks, attached, up),
+            Err(DropReason::Runt) => self.check(length < FRAME_LENGTH_MIN, || format!("{length} bytes are no runt")),
+            Err(DropReason::Oversize) => self.check(length > longest, || format!("{length} bytes are not too many")),
+            Err(DropReason::NoUplink) => {
+                self.check(attached.is_empty(), || format!("no uplink for a frame, though there are {attached:?}"))
+            }
+            Err(reason) => self.check(false, || format!("a frame of the TAP was dropped as {}", reason.name())),
+        }
+    }
+
+    fn check_choice(&self, mode: Mode, chosen: UplinkSet, attached: UplinkSet, up: UplinkSet) -> Verdict {
+        let is_within = |inner: UplinkSet, outer: UplinkSet| inner.without(outer).is_empty();
+        let is_lawful = match mode {
+            Mode::Broadcast => is_within(up, chosen),
+            Mode::BalanceRr | Mode::ActiveBackup => {
+                chosen.iter().count() == 1 && (up.is_empty() || is_within(chosen, up))
+            }
+        };
+        self.check(is_lawful && !chosen.is_empty() && is_within(chosen, attached), || {
+            format!("{} sends by {chosen:?}, where {attached:?} are attached and {up:?} are up", mode.name())
+        })
+    }
+
+    /// A datagram is about to be handed to an end.
+    pub fn on_arriving(&mut self, arrived: &Arrived) {
+        let receiver = &mut self.receivers[arrived.to];
+        receiver.handed += 1;
+        if !arrived.is_heard {
+            receiver.silent[arrived.uplink.index()] = Some(arrived.clock);
+        }
+    }
+
+    /// A datagram that was spoiled, and passed UDP's checksum all the same, was handed to an end, which took it for a
+    /// control message or not.
+    pub fn on_deceived(&mut self, to: usize, datagram: Bytes, is_taken_control: bool) {
+        // Spoiled control messages can lead either end astray, by way of the other.
+        for receiver in &mut self.receivers {
+            receiver.deceived = Some(self.now);
+            receiver.has_begun_anew = true;
+        }
+        self.receivers[to].controls += u64::from(is_taken_control);
+        self.spoiled.push(datagram);
+    }
+
+    /// A control message has been taken, or dropped for this reason.
+    ///
+    /// # Errors
+    /// If it must not have been dropped.
+    pub fn on_control(&mut self, arrived: &Arrived, dropped: Option<DropReason>) -> Verdict {
+        let Some(reason) = dropped else {
+            let receiver = &mut self.receivers[arrived.to];
+            receiver.controls += 1;
+            receiver.known_life = Some(arrived.sender_life);
+            return Ok(());
+        };
+        let is_true = self.is_deceived(arrived.to)
+            || match reason {
+                DropReason::ControlReplayed => self.may_reorder(arrived),
+                DropReason::StaleEpoch => self.stops > 0,
+                DropReason::UnknownSource => !arrived.is_known_source,
+                _ => false,
+            };
+        self.check(is_true, || format!("end {} dropped a control message as {}", arrived.to, reason.name()))
+    }
+
+    fn may_reorder(&self, arrived: &Arrived) -> bool {
+        arrived.reordered.is_some_and(|at| self.now < at + REORDERING_REMEMBERED)
+    }
+
+    /// Frame `number` has been taken, or dropped for this reason.
+    ///
+    /// # Errors
+    /// If it must not have been dropped.
+    pub fn on_frame(&mut self, arrived: &Arrived, number: u64, dropped: Option<DropReason>) -> Verdict {
+        let offer = self.streams[1 - arrived.to].offers[number as usize];
+        let is_true = self.is_deceived(arrived.to)
+            || match dropped {
+                None => offer.is_sent,
+                // Of a peer that it does not know yet, or no more, it cannot know the numbers.
+                Some(DropReason::Duplicate | DropReason::Late) if !self.is_of_known_life(arrived) => true,
+                Some(DropReason::Duplicate) => offer.has_come,
+                Some(DropReason::Late) => self.is_late(arrived, number, &offer),
+                Some(DropReason::UnknownSource) => !arrived.is_known_source,
+                Some(_) => false,
+            };
+        let verdict = self.check(is_true, || {
+            let fate = dropped.map_or("taken", DropReason::name);
+            let receiver = &self.receivers[arrived.to];
+            format!(
+                "frame {number} came to end {} by uplink {} and was {fate}, wrongly: its clock is {:?}, the frame was \
+                 overtaken at {:?}, the uplink last silent at {:?}, and the window is {:?}",
+                arrived.to,
+                arrived.uplink.number(),
+                arrived.clock,
+                receiver.overtaken_at(number),
+                receiver.silent[arrived.uplink.index()],
+                receiver.window,
+            )
+        });
+        self.remember_frame(arrived, number, dropped);
+        verdict
+    }
+
+    fn remember_frame(&mut self, arrived: &Arrived, number: u64, dropped: Option<DropReason>) {
+        let receiver = &mut self.receivers[arrived.to];
+        let offer = &mut self.streams[1 - arrived.to].offers[number as usize];
+        offer.has_come |= matches!(dropped, None | Some(DropReason::Late));
+        if dropped.is_none() {
+            if offer.taken.is_none_or(|(_, life)| life != receiver.life) {
+                offer.taken = Some((arrived.clock, receiver.life));
+            }
+            if receiver.highs.last().is_none_or(|(highest, _)| number > *highest) {
+                receiver.highs.push((number, arrived.clock));
+            }
+        }
+    }
+
+    fn is_of_known_life(&self, arrived: &Arrived) -> bool {
+        self.receivers[arrived.to].known_life == Some(arrived.sender_life)
+    }
+
+    /// In which life end `end` is, counted from 0.
+    #[must_use]
+    pub const fn life(&self, end: usize) -> u32 {
+        self.receivers[end].life
+    }
+
+    /// Whether a frame may be called late.
+    fn is_late(&self, arrived: &Arrived, number: u64, offer: &Offer) -> bool {
+        let receiver = &self.receivers[arrived.to];
+        let overtaken = receiver.overtaken_at(number);
+        let has_waited = overtaken.zip(receiver.window).is_some_and(|(since, window)| arrived.clock >= since + window);
+        let has_been_silent =
+            overtaken.zip(receiver.silent[arrived.uplink.index()]).is_some_and(|(since, silent)| silent >= since);
+        let is_of_another_time = offer.at <= receiver.began.0;
+        has_waited || has_been_silent || is_of_another_time || self.may_reorder(arrived)
+    }
+
+    /// A frame has come out at end `to`.
+    ///
+    /// # Errors
+    /// If it must not have.
+    pub fn on_delivered(&mut self, to: usize, clock: Instant, delivered: &Bytes) -> Verdict {
+        let number = match frame::read(delivered) {
+            Some((from, number)) if from != to && number < self.next_number(from) => number,
+            _ => return self.on_spoiled_delivered(to, delivered),
+        };
+        let offer = self.streams[1 - to].offers[number as usize];
+        self.check(usize::from(offer.length) == delivered.len(), || {
+            format!("frame {number} came out of end {to} with {} bytes, not {}", delivered.len(), offer.length)
+        })?;
+        let receiver = &self.receivers[to];
+        let was_on_its_way = offer.at <= receiver.began.0;
+        let is_first = match offer.delivered_in {
+            None => true,
+            Some(life) => (life != receiver.life && was_on_its_way) || self.is_deceived(to),
+        };
+        self.check(is_first, || format!("frame {number} was delivered twice at end {to}"))?;
+        let window = self.receivers[to].window;
+        let held = offer.taken.map_or(Duration::ZERO, |(since, _)| clock.since(since));
+        let has_jumped = clock == self.receivers[to].jumped;
+        self.check(held <= window.unwrap_or_default() || has_jumped || self.is_deceived(to), || {
+            format!("frame {number} was held for {held:?} at end {to}, beyond the window of {window:?}")
+        })?;
+        let stream = &mut self.streams[1 - to];
+        let offer = &mut stream.offers[number as usize];
+        offer.delivered_at.get_or_insert(self.now);
+        offer.delivered_in = Some(self.receivers[to].life);
+        let is_backwards = stream.highest_delivered.is_some_and(|highest| number < highest);
+        stream.out_of_order += u64::from(is_backwards);
+        let before = stream.highest_delivered.replace(number.max(stream.highest_delivered.unwrap_or(0)));
+        self.check(!is_backwards || window.is_none() || self.is_deceived(to), || {
+            format!("frame {number} was delivered after {before:?} at end {to}")
+        })
+    }
+
+    /// The clock of an end has jumped to this: it has slept, or the clock has been set.
+    pub fn on_jumped(&mut self, end: usize, clock: Instant) {
+        self.receivers[end].jumped = clock;
+    }
+
+    /// What was never offered may come out only if it is what was spoiled on the way.
+    fn on_spoiled_delivered(&self, to: usize, delivered: &Bytes) -> Verdict {
+        let is_spoiled = self.spoiled.iter().any(|datagram| datagram.ends_with(delivered));
+        self.check(is_spoiled, || format!("end {to} delivered a frame that was never offered: {delivered:02x?}"))
+    }
+
+    /// An end has begun anew with its peer: met it, lost it, or found its numbers contradicted.
+    pub fn on_begun_anew(&mut self, end: usize, clock: Instant, is_first: bool) {
+        let has_missed_some = !self.streams[1 - end].offers.is_empty();
+        let receiver = &mut self.receivers[end];
+        receiver.began = (self.now, clock);
+        receiver.highs.clear();
+        receiver.has_begun_anew |= !is_first || has_missed_some;
+    }
+
+    /// An end calls the peer's numbers contradicted.
+    ///
+    /// # Errors
+    /// If nothing has led it astray.
+    pub fn on_resynchronised(&self, end: usize) -> Verdict {
+        self.check(self.is_deceived(end), || format!("end {end} found its peer's count contradicted"))
+    }
+
+    /// An end believes that its peer has started anew.
+    ///
+    /// # Errors
+    /// If no end has ever been stopped.
+    pub fn on_peer_restarted(&self, end: usize) -> Verdict {
+        let is_true = self.stops > 0 || self.is_deceived(end);
+        self.check(is_true, || format!("end {end} believes that its peer has started anew"))
+    }
+
+    /// An end's process has ended, with all that it held.
+    pub fn on_stopped(&mut self, end: usize) {
+        self.stops += 1;
+        let receiver = &mut self.receivers[end];
+        receiver.life += 1;
+        receiver.highs.clear();
+        receiver.has_begun_anew = true;
+        (receiver.handed, receiver.controls, receiver.dropped_outside) = (0, 0, 0);
+        self.receivers[1 - end].has_begun_anew = true;
+        self.streams[1 - end].highest_delivered = None;
+    }
+
+    /// The shell has counted a drop.
+    pub fn on_dropped_outside(&mut self, end: usize) {
+        self.receivers[end].dropped_outside += 1;
+    }
+
+    /// Nothing has disappeared in an end.
+    ///
+    /// # Errors
+    /// If something has.
+    pub fn check_conservation(&self, end: usize, counters: &Counters, held: usize) -> Verdict {
+        let receiver = &self.receivers[end];
+        let came_to = counters.sent.packets
+            + counters.delivered.packets
+            + held as u64
+            + receiver.controls
+            + counters.drops.total();
+        let holds = receiver.handed + receiver.dropped_outside == came_to;
+        self.check(holds, || {
+            format!(
+                "end {end} was handed {} and dropped {} outside, but accounts for {came_to}: {counters:?}, {held} held",
+                receiver.handed, receiver.dropped_outside
+            )
+        })
+    }
+
+    /// All is over: nothing is held, and nothing that was taken has been lost, nor anything offered since `clean_from`.
+    ///
+    /// # Errors
+    /// If it is not so.
+    pub fn check_end(&self, to: usize, counters: [&Counters; 2], held: usize, clean_from: Nanoseconds) -> Verdict {
+        self.check(held == 0, || format!("end {to} still holds {held} frames"))?;
+        let receiver = &self.receivers[to];
+        for (number, offer) in self.streams[1 - to].offers.iter().enumerate() {
+            let is_of_deceived = receiver.deceived.is_some_and(|at| offer.at < at + SUSPICION);
+            let was_taken = !is_of_deceived && offer.taken.is_some_and(|(_, life)| life == receiver.life);
+            let must_have_come = offer.is_sent && (was_taken || offer.at >= clean_from);
+            self.check(!must_have_come || offer.delivered_at.is_some(), || {
+                format!(
+                    "frame {number}, offered at {} ms, was never delivered at end {to}, though {}",
+                    offer.at / MILLISECOND,
+                    if was_taken { "it was taken" } else { "all was well" }
+                )
+            })?;
+        }
+        let (sender, own) = (counters[1 - to], counters[to]);
+        let came_to = own.delivered.packets + own.receive.lost + own.drops.get(DropReason::Late);
+        let is_countable = !receiver.has_begun_anew && receiver.window.is_some();
+        self.check(!is_countable || sender.sent.packets == came_to, || {
+            format!("{} frames were sent, and {came_to} accounted for at end {to}: {own:?}", sender.sent.packets)
+        })
+    }
+
+    /// An uplink's state at a moment when all has long been well.
+    ///
+    /// # Errors
+    /// If it is not up.
+    pub fn check_up(&self, end: usize, uplink: UplinkId, is_up: bool, state: &str) -> Verdict {
+        self.check(is_up, || format!("uplink {} is still {state} at end {end}", uplink.number()))
+    }
+}

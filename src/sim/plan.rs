@@ -1,0 +1,167 @@
+//! What a simulated world is made of, and what befalls it when.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Nanoseconds;
+use super::link::LinkSettings;
+use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::uplink::UplinkName;
+
+/// Which end: its place in arrays of two.
+pub const BOX: usize = 0;
+/// See [`BOX`].
+pub const GATEWAY: usize = 1;
+
+/// Which way of an uplink: from the box. Frames offered to end `e` travel by way `e`.
+pub const UP: usize = BOX;
+/// See [`UP`].
+pub const DOWN: usize = GATEWAY;
+
+/// What befalls a world.
+#[derive(Clone, Debug)]
+pub enum Incident {
+    /// An uplink swallows everything in the ways marked.
+    Blackhole {
+        /// Which uplink.
+        uplink: usize,
+        /// Up and down.
+        ways: [bool; 2],
+    },
+    /// An uplink swallows no more.
+    Restore {
+        /// Which uplink.
+        uplink: usize,
+    },
+    /// One way of an uplink is another one from now on.
+    Change {
+        /// Which uplink.
+        uplink: usize,
+        /// Which way.
+        way: usize,
+        /// What it is like now.
+        settings: Box<LinkSettings>,
+    },
+    /// The box's interface loses its carrier, or has it again. The box learns of it a moment later.
+    Carrier {
+        /// Which uplink.
+        uplink: usize,
+        /// Whether it has one now.
+        up: bool,
+    },
+    /// The box has learned of an interface's carrier.
+    CarrierNews {
+        /// Which uplink.
+        uplink: usize,
+    },
+    /// The translation in front of an uplink forgets its mapping, and makes another with another port.
+    Rebind {
+        /// Which uplink.
+        uplink: usize,
+    },
+    /// An end's clock steps forward, as after a suspension.
+    ClockStep {
+        /// Which end.
+        end: usize,
+        /// By how much.
+        by: Duration,
+    },
+    /// An end gets no CPU for a while: what comes waits, and is then worked off at once.
+    Stall {
+        /// Which end.
+        end: usize,
+        /// For how long.
+        lasting: Duration,
+    },
+    /// An end stops: says good-bye, or is killed with all that it held.
+    Stop {
+        /// Which end.
+        end: usize,
+        /// Whether it can say good-bye.
+        says_bye: bool,
+    },
+    /// An end that has stopped starts again.
+    Start {
+        /// Which end.
+        end: usize,
+    },
+    /// Everything is well again: links, carriers, ends.
+    Heal,
+}
+
+impl fmt::Display for Incident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Change { uplink, way, settings } => {
+                write!(f, "uplink {uplink} way {way} is now {:?}", settings)
+            }
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// An uplink.
+#[derive(Clone, Debug)]
+pub struct UplinkPlan {
+    /// What the box calls it.
+    pub name: UplinkName,
+    /// Its weight, 1 to 255.
+    pub weight: u8,
+    /// What it is like, up and down.
+    pub ways: [LinkSettings; 2],
+    /// What it is like once all is well again.
+    pub healed: [LinkSettings; 2],
+}
+
+/// An end.
+#[derive(Clone, Debug)]
+pub struct EndPlan {
+    /// How it spreads frames.
+    pub scheduler: SchedulerConfig,
+    /// The window that it receives with.
+    pub window: Option<Duration>,
+    /// How often it probes while frames flow.
+    pub probe_interval: Duration,
+    /// The number of its first frame, at each start.
+    pub first_sequence: u32,
+    /// What its clock says when the world begins.
+    pub clock_origin: Nanoseconds,
+}
+
+/// Frames offered to one end, in equal steps.
+#[derive(Clone, Debug)]
+pub struct TrafficPlan {
+    /// From one burst to the next.
+    pub interval: Nanoseconds,
+    /// Frames in a burst.
+    pub burst: u64,
+    /// The shortest and the longest frame, in bytes.
+    pub lengths: (usize, usize),
+    /// Which share of the frames is too short or too long for the TAP, per million.
+    pub misfits: u32,
+    /// Times without any, as beginning and end.
+    pub pauses: Vec<(Nanoseconds, Nanoseconds)>,
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What random numbers begin with.
+    pub seed: u64,
+    /// The box and the gateway.
+    pub ends: [EndPlan; 2],
+    /// The MTU of both TAPs, in bytes.
+    pub tap_mtu: u16,
+    /// The uplinks, 1 to 16.
+    pub uplinks: Vec<UplinkPlan>,
+    /// What is offered to each end.
+    pub traffic: [TrafficPlan; 2],
+    /// What befalls it, in order of time.
+    pub incidents: Vec<(Nanoseconds, Incident)>,
+    /// From when on every uplink must be up at both ends, and no frame may be lost.
+    pub clean_from: Nanoseconds,
+    /// From when on nothing is offered any more.
+    pub quiet_from: Nanoseconds,
+    /// When it ends.
+    pub until: Nanoseconds,
+}
