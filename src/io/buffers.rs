@@ -77,6 +77,8 @@ pub struct Arena {
     slot_size: usize,
     /// Leases per slot; 0 for a slot that is free or the kernel's.
     lease_counts: Box<[Cell<u16>]>,
+    /// How many slots are leased.
+    leased: Cell<usize>,
     free: RefCell<Vec<Slot>>,
 }
 
@@ -90,7 +92,7 @@ impl Arena {
         let lease_counts = (0..slots).map(|_| Cell::new(0)).collect();
         // Taken from the end: the lowest slots are used first, and those never needed are never touched.
         let free = RefCell::new((0..slots as Slot).rev().collect());
-        Ok(Rc::new(Self { memory, slot_size, lease_counts, free }))
+        Ok(Rc::new(Self { memory, slot_size, lease_counts, leased: Cell::new(0), free }))
     }
 
     /// The whole arena, to be registered with the ring.
@@ -109,6 +111,12 @@ impl Arena {
     #[must_use]
     pub fn free_slots(&self) -> usize {
         self.free.borrow().len()
+    }
+
+    /// How many slots are leased: neither free nor the kernel's.
+    #[must_use]
+    pub const fn leased_slots(&self) -> usize {
+        self.leased.get()
     }
 
     /// How many slots there are.
@@ -152,6 +160,7 @@ impl Arena {
         let count = &self.lease_counts[slot as usize];
         assert_eq!(count.get(), 0, "slot {slot} is leased already");
         count.set(1);
+        self.leased.set(self.leased.get() + 1);
         Lease { arena: Rc::clone(self), slot, start: start as u32, end: end as u32 }
     }
 
@@ -230,6 +239,7 @@ impl Drop for Lease {
         let count = &self.arena.lease_counts[self.slot as usize];
         count.set(count.get() - 1);
         if count.get() == 0 {
+            self.arena.leased.set(self.arena.leased.get() - 1);
             self.arena.put_back(self.slot);
         }
     }
@@ -244,11 +254,11 @@ mod tests {
         let arena = Arena::new(2, 256).expect("mapped");
         let lease = arena.lease_copy(b"frame").expect("a free slot");
         let clone = lease.clone();
-        assert_eq!(arena.free_slots(), 1);
+        assert_eq!((arena.free_slots(), arena.leased_slots()), (1, 1));
         drop(lease);
-        assert_eq!((arena.free_slots(), clone.bytes()), (1, &b"frame"[..]));
+        assert_eq!((arena.free_slots(), arena.leased_slots(), clone.bytes()), (1, 1, &b"frame"[..]));
         drop(clone);
-        assert_eq!(arena.free_slots(), 2);
+        assert_eq!((arena.free_slots(), arena.leased_slots()), (2, 0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::datagram_port::{DatagramPort, Received, SENDS_MAX, Sent, Sockets};
 use super::links::Links;
 use super::provided::{PROVIDED_BUFFERS, ProvidedBuffers};
 use super::ring::{Files, Ring, RingError, Woken};
-use super::status;
+use super::status::{self, EventLog};
 use super::sys;
 use super::tap::Tap;
 use super::tap_port::{self, READS_MAX, ReadOutcome, TapPort, WRITES_MAX};
@@ -77,6 +77,7 @@ pub struct Reactor {
     links: Links,
     tap: Tap,
     signals: OwnedFd,
+    event_log: EventLog,
     busy_poll: Duration,
     stopping: bool,
 }
@@ -113,6 +114,7 @@ impl Reactor {
             links,
             tap,
             signals,
+            event_log: EventLog::new(),
             busy_poll,
             stopping: false,
         })
@@ -139,7 +141,7 @@ impl Reactor {
                 self.tunnel.handle_timeout(now);
             }
             self.links.on_tick(now, &mut self.tunnel);
-            self.drain().map_err(StopError::Ring)?;
+            self.drain(now).map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
             self.wait(now).map_err(StopError::Ring)?;
             let woken_at = sys::monotonic_now();
@@ -198,7 +200,7 @@ impl Reactor {
                 Some(Token::Cancel) => {}
                 None => panic!("the ring completed what was never submitted: {:#x}", entry.user_data()),
             }
-            self.drain().map_err(StopError::Ring)?;
+            self.drain(now).map_err(StopError::Ring)?;
         }
         Ok(())
     }
@@ -253,7 +255,7 @@ impl Reactor {
     }
 
     /// Submits all that the core wants sent and delivered, frames before the control messages made after them.
-    fn drain(&mut self) -> io::Result<()> {
+    fn drain(&mut self, now: Instant) -> io::Result<()> {
         while let Some(mut frame) = self.tunnel.poll_frame() {
             frame.payload.prepend(&frame.header);
             for uplink in frame.uplinks.iter() {
@@ -271,7 +273,7 @@ impl Reactor {
                 self.tunnel.count_drop(reason);
             }
         }
-        self.report_events();
+        self.report_events(now);
         Ok(())
     }
 
@@ -284,24 +286,26 @@ impl Reactor {
         Ok(())
     }
 
-    fn report_events(&mut self) {
+    fn report_events(&mut self, now: Instant) {
         while let Some((event, lost_before)) = self.tunnel.poll_event() {
-            status::log_event(&self.tunnel, &event, lost_before);
+            self.event_log.log(now, &self.tunnel, &event, lost_before);
             if let Event::PeerMtu(mtu) = event {
-                self.follow_peer_mtu(mtu);
+                self.follow_peer_mtu(now, mtu);
             }
         }
     }
 
     /// With `--mtu auto` both ends use the smaller of their MTUs.
-    fn follow_peer_mtu(&mut self, peer_mtu: u16) {
+    fn follow_peer_mtu(&mut self, now: Instant, peer_mtu: u16) {
         let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
         if self.tap.mtu().is_ok_and(|current| current == mtu) {
             return;
         }
         match self.tap.set_mtu(mtu) {
             Ok(()) => {
-                tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                if self.event_log.may_log(now) {
+                    tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                }
                 self.tunnel.set_tap_mtu(mtu);
             }
             Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),
@@ -322,7 +326,7 @@ impl Reactor {
     fn on_signal(&mut self, now: Instant) -> io::Result<()> {
         while let Some(signal) = sys::read_signal(&self.signals)? {
             if signal == libc::SIGUSR1 {
-                status::log_counters(now, &self.tunnel);
+                status::log_counters(now, &self.tunnel, self.arena.leased_slots());
             } else {
                 tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
                 self.stopping = true;
@@ -339,9 +343,9 @@ impl Reactor {
     /// Says good-bye.
     fn stop(&mut self, now: Instant) -> io::Result<()> {
         self.tunnel.handle_shutdown(now);
-        self.drain()?;
+        self.drain(now)?;
         self.ring.submit_and_look()?;
-        status::log_counters(now, &self.tunnel);
+        status::log_counters(now, &self.tunnel, self.arena.leased_slots());
         Ok(())
     }
 }

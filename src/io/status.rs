@@ -1,17 +1,73 @@
 //! What the log says of the tunnel.
 
+use std::time::Duration;
+
 use super::buffers::Lease;
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::{Event, Tunnel};
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
 use crate::proto::uplink::{UplinkId, UplinkSet};
 
-/// Logs an event, one line.
-pub fn log_event(tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
-    if lost_before > 0 {
-        tracing::warn!("{lost_before} events were not logged");
+/// Events that may be logged one after the other, and how long until there may be one more.
+const EVENTS_AT_ONCE_MAX: u32 = 256;
+const EVENT_EVERY: Duration = Duration::from_millis(50);
+
+/// Logs events, but no more of them than a disk bears: without keys, whoever can send a datagram can cause some.
+pub struct EventLog {
+    /// How many may be logged now.
+    allowance: u32,
+    /// Up to when the allowance has grown.
+    grown_to: Instant,
+    unlogged: u64,
+}
+
+impl EventLog {
+    /// Nothing logged yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { allowance: EVENTS_AT_ONCE_MAX, grown_to: Instant::ZERO, unlogged: 0 }
     }
+
+    /// Logs an event, one line; `lost_before` are those that the core has had to drop.
+    pub fn log(&mut self, now: Instant, tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
+        self.unlogged += lost_before;
+        if self.may_log(now) {
+            log_event(tunnel, event);
+        }
+    }
+
+    /// Whether a line may be logged now of what the peer has caused. Tells first of those that were not.
+    pub fn may_log(&mut self, now: Instant) -> bool {
+        let admitted = self.admit(now);
+        if let Some(unlogged @ 1..) = admitted {
+            tracing::warn!("{unlogged} events were not logged");
+        }
+        admitted.is_some()
+    }
+
+    /// Whether an event may be logged now, and then how many have not been since the last one that was.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.allowance == EVENTS_AT_ONCE_MAX {
+            self.grown_to = now;
+        }
+        let grown = (nanos(now.since(self.grown_to)) / nanos(EVENT_EVERY)) as u32;
+        self.grown_to = self.grown_to + EVENT_EVERY * grown;
+        self.allowance = self.allowance.saturating_add(grown).min(EVENTS_AT_ONCE_MAX);
+        match self.allowance.checked_sub(1) {
+            Some(left) => {
+                self.allowance = left;
+                Some(std::mem::take(&mut self.unlogged))
+            }
+            None => {
+                self.unlogged += 1;
+                None
+            }
+        }
+    }
+}
+
+fn log_event(tunnel: &Tunnel<Lease>, event: &Event) {
     match event {
         Event::Uplink(uplink, change) => {
             let name = tunnel.uplink(*uplink).name;
@@ -37,13 +93,15 @@ pub fn log_event(tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
     }
 }
 
-/// Logs all counters, a line for the tunnel and one for each uplink.
-pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>) {
+/// Logs all counters, a line for the tunnel and one for each uplink. `buffers_in_use` are the packet buffers that are
+/// neither free nor waiting for what may come.
+pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>, buffers_in_use: usize) {
     let counters = tunnel.counters();
     let drops: Vec<String> =
         counters.drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
     tracing::info!(
-        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} dropped: {}",
+        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} \
+         buffers_in_use={buffers_in_use} dropped: {}",
         counters.sent.packets,
         counters.delivered.packets,
         counters.receive.reordered,
@@ -62,9 +120,8 @@ fn known_uplinks(tunnel: &Tunnel<Lease>) -> UplinkSet {
 fn log_uplink(now: Instant, tunnel: &Tunnel<Lease>, uplink: UplinkId) {
     let uplink = tunnel.uplink(uplink);
     let measured = &uplink.measurements;
-    let milliseconds = |time: Option<std::time::Duration>| {
-        time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3))
-    };
+    let milliseconds =
+        |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3));
     let percent = |share: Option<PartsPerMillion>| {
         share.map_or("-".to_owned(), |PartsPerMillion(share)| format!("{:.2}", f64::from(share) / 1e4))
     };
@@ -85,4 +142,22 @@ fn log_uplink(now: Instant, tunnel: &Tunnel<Lease>, uplink: UplinkId) {
         uplink.received.packets,
         uplink.received.bytes,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_events_is_not_logged_whole_and_what_was_not_is_counted() {
+        let mut log = EventLog::new();
+        let at = |milliseconds: u64| Instant::from_nanos((1_000_000 + milliseconds) * 1_000_000);
+        let logged = (0..1_000).filter(|_| log.admit(at(0)).is_some()).count();
+        assert_eq!(logged, EVENTS_AT_ONCE_MAX as usize);
+        assert_eq!(log.admit(at(49)), None);
+        assert_eq!(log.admit(at(50)), Some(1_000 - logged as u64 + 1));
+        assert_eq!(log.admit(at(50)), None);
+        let logged = (0..1_000).filter(|_| log.admit(at(3_600_000)).is_some()).count();
+        assert_eq!(logged, EVENTS_AT_ONCE_MAX as usize, "an hour's rest is not saved up");
+    }
 }

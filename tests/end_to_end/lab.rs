@@ -92,7 +92,8 @@ pub fn run_scenario(scenario: &str, flags: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("a report")
 }
 
-fn take_turn() -> MutexGuard<'static, ()> {
+/// Waits for the lab, of which there is one on a machine.
+pub fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -157,6 +158,12 @@ impl Lab {
         output
     }
 
+    /// Has something happen to an uplink, as in `braid-lab event`.
+    pub fn happen(&self, uplink: &str, action: &str) {
+        let told = Command::new(program("braid-lab")).args(["event", uplink, action]).output().expect("the lab runs");
+        assert!(told.status.success(), "{uplink} {action}: {}", String::from_utf8_lossy(&told.stderr));
+    }
+
     /// Starts a gateway with these flags added, and waits until it is ready.
     pub fn start_gateway(&self, flags: &str) -> End {
         let listen = if flags.contains("--listen") { "" } else { "--listen 0.0.0.0:4754" };
@@ -206,7 +213,7 @@ impl Lab {
     ) -> (Vec<u64>, u64) {
         let lab = program("braid-lab");
         let lab = lab.display();
-        let received = self.folder.path().join("received.json");
+        let received = self.folder.path().join(format!("received-{to}.json"));
         let mut sink = self
             .command(to, &format!("{lab} sink --listen {address}:5001"))
             .stdin(Stdio::piped())
@@ -280,6 +287,26 @@ impl End {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -{name}");
+    }
+
+    /// Memory resident now, in KiB, and how many files it has open.
+    pub fn holds(&self) -> (u64, usize) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("every process has memory");
+        let resident = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        (resident, files.count())
+    }
+
+    /// Waits until it says of so many uplinks that they are up.
+    pub fn await_well(&self, uplinks: usize) {
+        await_that("all uplinks are up", || {
+            let asked = self.log().len();
+            self.counters();
+            // The lines of the uplinks follow that of the counters.
+            thread::sleep(Duration::from_millis(20));
+            self.log().get(asked..).unwrap_or_default().matches(": up for ").count() == uplinks
+        });
     }
 
     /// Waits until it ends, and returns its exit code.

@@ -2,6 +2,8 @@
 //!
 //! One program, since there is one lab on a machine and its tests take turns.
 
+mod chaos;
+mod hostile;
 mod lab;
 mod lifecycle;
 mod streams;

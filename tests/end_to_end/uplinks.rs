@@ -21,22 +21,13 @@ fn an_interface_that_vanishes_and_comes_back_is_used_again() {
     near.await_log_times("-> up: ", 2);
     let unplug = || {
         thread::sleep(Duration::from_millis(300));
-        lab.run(BOX, "ip link del dev a");
+        lab.happen("a", "interface-remove");
         // The kernel sets it down before it removes it, and may have done both by the time that the news are read.
         near.await_log("-> down: the interface is ");
     };
     assert_eq!(missing(&lab.stream(Lab::UP, 1500, unplug)), 0);
     // As a modem that is plugged in again: another interface, of the same name.
-    lab.run(BOX, "ip link add name a type veth peer name box netns braid-isp-a");
-    lab.run(BOX, "ip link set dev a up");
-    lab.run(BOX, "ip addr add 10.101.0.2/24 dev a");
-    lab.run("braid-isp-a", "ip link set dev box up");
-    lab.run("braid-isp-a", "ip addr add 10.101.0.1/24 dev box");
-    for family in ["-4", "-6"] {
-        let _ = lab.command("braid-isp-a", &format!("ip {family} rule del iif box lookup 100")).output();
-        lab.run("braid-isp-a", &format!("ip {family} rule add iif box lookup 100"));
-    }
-    lab.run(BOX, "ip route replace default via 10.101.0.1 dev a metric 100");
+    lab.happen("a", "interface-add");
     near.await_log("uplink a: down -> probation");
     near.await_log("uplink a: probation -> up");
     assert_eq!(missing(&lab.stream(Lab::UP, 700, || {})), 0);

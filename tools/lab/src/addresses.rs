@@ -10,6 +10,8 @@ pub const GATEWAY: [IpAddr; 2] =
 pub const TUNNEL_BOX: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 /// The gateway's address on the TAP.
 pub const TUNNEL_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
+/// Everybody on the TAPs' network.
+pub const TUNNEL_ALL: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 255);
 
 /// The addresses of one uplink: IPv4, then IPv6.
 #[derive(Clone, Copy, Debug)]

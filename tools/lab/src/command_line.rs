@@ -1,15 +1,20 @@
 //! What the user typed, and what follows.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use braid::proto::scheduler::Mode;
 use braid::sim::draw;
 use braid::units::{parse_duration, parse_rate};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::action::parse_action;
+use crate::chaos::ChaosOptions;
+use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
@@ -18,8 +23,9 @@ use crate::say::say;
 use crate::scenario::Scenario;
 use crate::simulate::Worlds;
 use crate::stop::Stop;
+use crate::traffic::flood::{self, FloodOptions, Sources};
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
+use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -53,6 +59,8 @@ enum Command {
     Down,
     /// Stream a video over links that fail, by three ways of bonding, and compare
     Demo(DemoArguments),
+    /// Break everything at random, and check that nothing arrives twice, out of order, or not at all once all is healed
+    Chaos(ChaosArguments),
     /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
     Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
@@ -71,6 +79,17 @@ enum Command {
         #[arg(long)]
         payload: Option<PathBuf>,
     },
+    /// Keep every CPU busy, or memory in use
+    #[command(hide = true)]
+    Press {
+        /// What
+        target: chaos::Target,
+        /// For how long
+        #[arg(value_parser = parse_duration)]
+        duration: Duration,
+    },
+    /// Send forged datagrams, as an attacker would; only inside the lab's namespaces
+    Flood(FloodArguments),
     /// Emulate one link, inside its provider's namespace
     #[command(hide = true)]
     Emulate {
@@ -137,6 +156,24 @@ struct DemoArguments {
 }
 
 #[derive(Args)]
+struct ChaosArguments {
+    /// What random numbers begin with, to repeat a run [default: another one each time]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long chaos reigns, half of it with either end killed now and then
+    #[arg(long, value_parser = parse_duration, default_value = "3m")]
+    duration: Duration,
+    /// --mode of both ends [default: drawn at random for each]
+    #[arg(long, value_parser = PossibleValuesParser::new(Mode::ALL.map(Mode::name)))]
+    mode: Option<String>,
+    /// Write the report here as JSON; - for standard output, and nothing else there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Args)]
 struct SimulateArguments {
     /// The seeds of the worlds to run, such as 1..1001; the last is not among them
     #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
@@ -190,6 +227,31 @@ struct SourceArguments {
     relay: Option<SocketAddr>,
 }
 
+#[derive(Args)]
+struct FloodArguments {
+    /// Where to
+    #[arg(long)]
+    to: SocketAddrV4,
+    /// From how many made-up addresses and ports
+    #[arg(long, default_value_t = flood::SOURCES_MAX, value_parser = clap::value_parser!(u32).range(1..=i64::from(flood::SOURCES_MAX)))]
+    sources: u32,
+    /// From this address and port instead, as somebody on the way could
+    #[arg(long, conflicts_with = "sources")]
+    from: Option<SocketAddrV4>,
+    /// For how long
+    #[arg(long, value_parser = parse_duration, default_value = "5s")]
+    duration: Duration,
+    /// Datagrams per second
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// What random numbers begin with
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Have well-formed probes of ever new epochs among them, which a tunnel without keys cannot tell from its peer's
+    #[arg(long)]
+    probes: bool,
+}
+
 /// Does what the command line asks for; errors go to standard error, one line each.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -223,6 +285,11 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(arguments) => run_scenario(&arguments),
         Command::Down => Ok(lab::take_down()?),
         Command::Demo(arguments) => run_demo(&arguments),
+        Command::Chaos(arguments) => run_chaos(&arguments),
+        Command::Press { target, duration } => {
+            chaos::press(target, duration);
+            Ok(())
+        }
         Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
@@ -230,6 +297,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sink { listen, payload } => {
             Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
         }
+        Command::Flood(arguments) => send_flood(&arguments),
         Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
     }
 }
@@ -260,7 +328,7 @@ fn up(name: &str) -> Result<(), Failure> {
 }
 
 fn happen(uplink: &str, action: &str) -> Result<(), Failure> {
-    scenario::parse_action(action).map_err(Failure::Usage)?;
+    parse_action(action).map_err(Failure::Usage)?;
     Ok(orders::give(uplink, action)?)
 }
 
@@ -299,6 +367,21 @@ fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let quiet = arguments.json.as_deref() == Some(Path::new("-"));
     let report = demo::demo(&tunnel_options(&arguments.common)?, &arguments.common.output, quiet, &stop)?;
     tell(&report, report.to_text(), arguments.json.as_deref())
+}
+
+fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
+    let stop = Stop::on_signals()?;
+    let options = ChaosOptions {
+        seed: arguments.seed.unwrap_or_else(|| monotonic_nanoseconds() % 1_000_000),
+        duration: arguments.duration,
+        mode: arguments.mode.clone(),
+        tunnel: tunnel_options(&arguments.common)?,
+        quiet: arguments.json.as_deref() == Some(Path::new("-")),
+    };
+    let repeat = |what: String| format!("chaos: {what}; to repeat it: {}", chaos::repeat_command(&options));
+    let report = chaos::run(&options, &stop).map_err(&repeat)?;
+    tell(&report, report.to_text(), arguments.json.as_deref())?;
+    if report.failures.is_empty() { Ok(()) } else { Err(repeat(report.failures.join("; ")).into()) }
 }
 
 fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
@@ -369,6 +452,15 @@ fn send(arguments: &SourceArguments) -> Result<(), Failure> {
         None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
     };
     let report = report.map_err(|error| format!("source: {error}"))?;
+    say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
+    Ok(())
+}
+
+fn send_flood(arguments: &FloodArguments) -> Result<(), Failure> {
+    let &FloodArguments { to, sources, from, duration, rate, seed, probes } = arguments;
+    let sources = from.map_or(Sources::Many(sources), Sources::One);
+    let report = flood::flood(&FloodOptions { to, sources, duration, rate, seed, probes });
+    let report = report.map_err(|error| format!("flood: {error}"))?;
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())
 }

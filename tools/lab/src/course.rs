@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::addresses::{Addresses, GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
 use crate::clock::monotonic_nanoseconds;
+use crate::end::PerEnd;
 use crate::lab::Lab;
 use crate::live::LiveTable;
 use crate::namespaces::{BOX, GATEWAY_NAMESPACE};
 use crate::report::{Happened, Report};
 use crate::stop::Stop;
 use crate::traffic::analysis::{Arrival, Summary};
-use crate::tunnel::{PerEnd, Tunnel, TunnelOptions};
+use crate::tunnel::{Tunnel, TunnelOptions};
 
 /// Which way traffic flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::scenario::{Scenario, UPLINKS_MAX, parse_action};
+use crate::action::parse_action;
+use crate::scenario::{Scenario, UPLINKS_MAX};
 
 /// A scenario file, and each of its lines as an order to a lab that is up.
 ///

@@ -6,13 +6,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use braid::proto::uplink::measure::PartsPerMillion;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::action::{Action, spell_action};
 use crate::emulator::EmulatorReport;
 use crate::namespaces;
 use crate::orders;
-use crate::scenario::{Action, Scenario};
+use crate::scenario::Scenario;
 
 /// Held locked by the process that has the lab up, with its number inside.
 const LOCK: &str = "/run/braid-lab.lock";
@@ -69,7 +69,9 @@ impl Lab {
         match action {
             Action::CarrierDown => namespaces::set_carrier(uplink, index, false),
             Action::CarrierUp => namespaces::set_carrier(uplink, index, true),
-            other => self.emulators[index].order(&spell(other)),
+            Action::InterfaceRemove => namespaces::remove_interface(uplink),
+            Action::InterfaceAdd => namespaces::add_interface(&self.scenario.uplinks[index], index),
+            other => self.emulators[index].order(&spell_action(other)),
         }
     }
 
@@ -132,21 +134,6 @@ fn start_emulator(name: &str, index: usize, scenario: &Scenario) -> Result<Emula
 /// If the system does not tell.
 pub fn own_program() -> Result<std::path::PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))
-}
-
-fn spell(action: Action) -> String {
-    match action {
-        Action::Blackhole => "blackhole".to_owned(),
-        Action::BlackholeUp => "blackhole-up".to_owned(),
-        Action::BlackholeDown => "blackhole-down".to_owned(),
-        Action::Restore => "restore".to_owned(),
-        Action::CarrierDown => "carrier-down".to_owned(),
-        Action::CarrierUp => "carrier-up".to_owned(),
-        Action::NatRebind => "nat-rebind".to_owned(),
-        Action::Delay(delay) => format!("delay {}us", delay.as_micros()),
-        Action::Rate(rate) => format!("rate {rate}bit"),
-        Action::Loss(PartsPerMillion(share)) => format!("loss {}%", f64::from(share) / 1e4),
-    }
 }
 
 fn open_lock() -> Result<File, String> {

@@ -2,12 +2,15 @@
 //!
 //! A library only so that its parsers can be fuzzed; the program is one call to [`command_line::main`].
 
+mod action;
 mod addresses;
+mod chaos;
 mod clock;
 pub mod command_line;
 mod course;
 mod demo;
 mod emulator;
+mod end;
 mod flow;
 pub mod fuzzing;
 mod lab;
@@ -21,6 +24,7 @@ mod say;
 mod scenario;
 mod simulate;
 mod stop;
+mod stream;
 mod tcp;
 mod traffic;
 mod tunnel;

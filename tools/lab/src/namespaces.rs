@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
-use crate::addresses::{Addresses, GATEWAY};
+use crate::addresses::{Addresses, GATEWAY, TUNNEL_BOX};
 use crate::emulator::TUN;
 use crate::scenario::{Scenario, Uplink};
 
@@ -17,6 +17,8 @@ pub const GATEWAY_NAMESPACE: &str = "braid-gw";
 const PROVIDER_PREFIX: &str = "braid-isp-";
 /// The routing table that leads into the emulator.
 const TABLE: &str = "100";
+/// A route's metric that any other is preferred to.
+const METRIC_LAST: u32 = 1_000_000;
 
 /// The namespace of an uplink's provider.
 #[must_use]
@@ -53,29 +55,71 @@ fn create_uplink(uplink: &Uplink, index: usize) -> Result<(), String> {
     create_namespace(&provider)?;
     sysctl(&provider, "ipv4.ip_forward=1")?;
     sysctl(&provider, "ipv6.conf.all.forwarding=1")?;
-    join((BOX, name), (&provider, "box"), uplink.mtu)?;
+    // First, so that the provider's end has a lower number than all but the first of the box's: of two ends with the same
+    // number the kernel takes its time to tell that a carrier is lost (linkwatch_urgent_event).
+    add_interface(uplink, index)?;
     join((&provider, "gw"), (GATEWAY_NAMESPACE, name), uplink.mtu)?;
     let addresses = Addresses::of(index);
     for family in 0..2 {
-        let at = |pair: [IpAddr; 2]| pair[family];
-        let length = if family == 0 { 24 } else { 64 };
-        for (namespace, device, address) in [
-            (BOX, name, at(addresses.box_end)),
-            (provider.as_str(), "box", at(addresses.provider_to_box)),
-            (provider.as_str(), "gw", at(addresses.provider_to_gateway)),
-            (GATEWAY_NAMESPACE, name, at(addresses.gateway_end)),
-        ] {
-            ip(&format!("-n {namespace} addr add {address}/{length} dev {device}{}", nodad(address)))?;
-        }
-        add_routes(name, &provider, index, family)?;
+        add_address(&provider, "gw", addresses.provider_to_gateway[family])?;
+        add_address(GATEWAY_NAMESPACE, name, addresses.gateway_end[family])?;
+        add_routes(&provider, index, family)?;
     }
     Ok(())
 }
 
-fn add_routes(name: &str, provider: &str, index: usize, family: usize) -> Result<(), String> {
+/// Makes the interface by which the box has this uplink, with its addresses and the routes by it: what a modem does that
+/// is plugged in. The rules that lead from it into the emulator, if there are some, take it up by its name.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn add_interface(uplink: &Uplink, index: usize) -> Result<(), String> {
+    let (name, provider) = (uplink.name.as_str(), provider(&uplink.name));
+    join((BOX, name), (&provider, "box"), uplink.mtu)?;
+    let addresses = Addresses::of(index);
+    for family in 0..2 {
+        add_address(BOX, name, addresses.box_end[family])?;
+        add_address(&provider, "box", addresses.provider_to_box[family])?;
+        add_box_route(name, index, family)?;
+    }
+    Ok(())
+}
+
+/// Removes the interface by which the box has this uplink, as when a modem is pulled out.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn remove_interface(uplink: &str) -> Result<(), String> {
+    ip(&format!("-n {BOX} link del dev {uplink}"))
+}
+
+/// Has what goes into the tunnel's network refused while a namespace has no TAP that is up, instead of sent by an uplink.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn refuse_tunnel_network() -> Result<(), String> {
+    let network = network_of(TUNNEL_BOX.into());
+    [BOX, GATEWAY_NAMESPACE].iter().try_for_each(|namespace| {
+        ip(&format!("-n {namespace} route add unreachable {network}/24 metric {METRIC_LAST}"))
+    })
+}
+
+/// Sets an interface up or down.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn set_up(namespace: &str, device: &str, up: bool) -> Result<(), String> {
+    ip(&format!("-n {namespace} link set dev {device} {}", if up { "up" } else { "down" }))
+}
+
+fn add_address(namespace: &str, device: &str, address: IpAddr) -> Result<(), String> {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    ip(&format!("-n {namespace} addr add {address}/{length} dev {device}{}", nodad(address)))
+}
+
+fn add_routes(provider: &str, index: usize, family: usize) -> Result<(), String> {
     let addresses = Addresses::of(index);
     let length = if family == 0 { 24 } else { 64 };
-    add_box_route(name, index, family)?;
     ip(&format!("-n {provider} route add {} via {}", GATEWAY[family], addresses.gateway_end[family]))?;
     for network in [addresses.box_end[family], addresses.public[family]] {
         let via = addresses.provider_to_gateway[family];
@@ -112,7 +156,7 @@ pub fn route_through_emulator(uplink: &str) -> Result<(), String> {
 /// Which command failed, and how.
 pub fn set_carrier(uplink: &str, index: usize, up: bool) -> Result<(), String> {
     let provider = provider(uplink);
-    ip(&format!("-n {provider} link set box {}", if up { "up" } else { "down" }))?;
+    set_up(&provider, "box", up)?;
     if up {
         // The kernel forgets an interface's IPv6 addresses when it is set down.
         let address = Addresses::of(index).provider_to_box[1];
@@ -139,6 +183,31 @@ pub fn existing() -> Result<Vec<String>, String> {
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
     let is_ours = |name: &&str| *name == BOX || *name == GATEWAY_NAMESPACE || name.starts_with(PROVIDER_PREFIX);
     Ok(names.filter(is_ours).map(str::to_owned).collect())
+}
+
+/// What is in a namespace that should not be when the end in it has stopped: its TAP, a UDP socket, a process.
+#[must_use]
+pub fn leftovers(namespace: &str, tap: &str) -> Vec<String> {
+    let ask = |arguments: &[&str]| {
+        output("ip", arguments).map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    };
+    let mut left = vec![];
+    if ask(&["-n", namespace, "-o", "link"]).contains(&format!(" {tap}: ")) {
+        left.push(format!("the TAP '{tap}' is left in {namespace}"));
+    }
+    // A line of heads each, and then one for each socket.
+    let sockets = ask(&["netns", "exec", namespace, "cat", "/proc/net/udp", "/proc/net/udp6"]).lines().count();
+    if sockets != 2 {
+        left.push(format!("{} UDP sockets are left in {namespace}", sockets.saturating_sub(2)));
+    }
+    let processes = ask(&["netns", "pids", namespace]);
+    if !processes.trim().is_empty() {
+        left.push(format!(
+            "processes are left in {namespace}: {}",
+            processes.split_whitespace().collect::<Vec<_>>().join(" ")
+        ));
+    }
+    left
 }
 
 /// A command that will run in a namespace, and that ends when this process does, however that ends (setpriv(1) sets

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use crate::scenario::{Action, parse_action};
+use crate::action::{Action, parse_action};
 
 /// Where the lab listens.
 const SOCKET: &str = "/run/braid-lab.sock";

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use braid::proto::uplink::measure::PartsPerMillion;
+use braid::sim::link::Reordering;
 use serde::Serialize;
 
+use crate::action::Action;
 use crate::emulator::{EmulatorReport, LinkReport};
-use crate::scenario::{Action, Event, Scenario};
+use crate::end::PerEnd;
+use crate::scenario::{Event, Scenario};
 use crate::traffic::analysis::{Arrival, Summary};
-use crate::tunnel::PerEnd;
 use crate::video::VideoReport;
 
 /// Something that happened to a link.
@@ -28,7 +30,7 @@ impl Fault {
     /// What `happened`, if traffic `began` then, both in nanoseconds since boot.
     #[must_use]
     pub fn new(happened: &Happened, began: u64) -> Self {
-        let mends = matches!(happened.event.action, Action::Restore | Action::CarrierUp);
+        let mends = matches!(happened.event.action, Action::Restore | Action::CarrierUp | Action::InterfaceAdd);
         let at_s = happened.at.saturating_sub(began) as f64 / 1e9;
         Self { at_s, what: describe(&happened.event), uplink: happened.event.uplink.clone(), mends }
     }
@@ -53,12 +55,22 @@ pub fn describe(event: &Event) -> String {
         Action::Restore => "is back".to_owned(),
         Action::CarrierDown => "is unplugged".to_owned(),
         Action::CarrierUp => "is plugged in again".to_owned(),
+        Action::InterfaceRemove => "has no interface".to_owned(),
+        Action::InterfaceAdd => "has an interface again".to_owned(),
         Action::Delay(delay) => format!("now has {delay:?} of delay"),
         Action::Rate(rate) => format!("now carries {:.1} Mbit/s", rate as f64 / 1e6),
-        Action::Loss(PartsPerMillion(share)) => format!("now loses {:.1}%", f64::from(share) / 1e4),
+        Action::Jitter(jitter) => format!("now has {jitter:?} of jitter"),
+        Action::Loss(share) => format!("now loses {}", percent(share)),
+        Action::Reordering(Reordering { share, by }) => format!("now has {} overtaken by up to {by:?}", percent(share)),
+        Action::Duplication(share) => format!("now doubles {}", percent(share)),
+        Action::Corruption(share) => format!("now spoils {}", percent(share)),
         Action::NatRebind => "gets other ports".to_owned(),
     };
     format!("{} {what}", event.uplink)
+}
+
+fn percent(PartsPerMillion(share): PartsPerMillion) -> String {
+    format!("{:.1}%", f64::from(share) / 1e4)
 }
 
 /// What one link carried.

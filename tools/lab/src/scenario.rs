@@ -14,6 +14,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use crate::action::{Action, parse_action, parse_percent, parts_per_million};
+
 /// The longest uplink name: it names an interface and, after a prefix, a namespace.
 const UPLINK_NAME_MAX: usize = 15;
 /// Interfaces that the box has beside its uplinks.
@@ -108,31 +110,6 @@ pub struct Event {
     /// What.
     #[serde(rename = "do", deserialize_with = "action")]
     pub action: Action,
-}
-
-/// What can happen to a link.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Action {
-    /// It swallows everything, both ways, also what is on its way.
-    Blackhole,
-    /// It swallows what comes from the box.
-    BlackholeUp,
-    /// It swallows what goes to the box.
-    BlackholeDown,
-    /// It swallows no more.
-    Restore,
-    /// The box's interface loses its carrier.
-    CarrierDown,
-    /// The carrier is back.
-    CarrierUp,
-    /// The one-way delay is now this.
-    Delay(Duration),
-    /// The rate from the box is now this, in bits per second.
-    Rate(u64),
-    /// The loss is now this.
-    Loss(PartsPerMillion),
-    /// The translation forgets its mappings, and makes new ones with other ports.
-    NatRebind,
 }
 
 /// What is sent.
@@ -333,41 +310,6 @@ impl Uplink {
     }
 }
 
-/// Reads what can happen to a link, as in `delay 80ms`.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn parse_action(text: &str) -> Result<Action, String> {
-    let (verb, operand) = text.split_once(' ').map_or((text, None), |(verb, rest)| (verb, Some(rest.trim())));
-    match (verb, operand) {
-        ("blackhole", None) => Ok(Action::Blackhole),
-        ("blackhole-up", None) => Ok(Action::BlackholeUp),
-        ("blackhole-down", None) => Ok(Action::BlackholeDown),
-        ("restore", None) => Ok(Action::Restore),
-        ("carrier-down", None) => Ok(Action::CarrierDown),
-        ("carrier-up", None) => Ok(Action::CarrierUp),
-        ("nat-rebind", None) => Ok(Action::NatRebind),
-        ("delay", Some(delay)) => parse_duration(delay).map(Action::Delay),
-        ("rate", Some(rate)) => parse_rate(rate).map(Action::Rate),
-        ("loss", Some(loss)) => parse_percent(loss).map(Action::Loss),
-        _ => Err(format!(
-            "'{text}' cannot be done: blackhole, blackhole-up, blackhole-down, restore, carrier-down, carrier-up, \
-             nat-rebind, 'delay 80ms', 'rate 2mbit' and 'loss 5%' can"
-        )),
-    }
-}
-
-fn parse_percent(text: &str) -> Result<PartsPerMillion, String> {
-    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-    let share = number.and_then(|percent| parts_per_million(percent / 100.0));
-    share.ok_or_else(|| format!("'{text}' is not a share such as '1%'"))
-}
-
-/// `None` if it is not from 0 to 1.
-fn parts_per_million(share: f64) -> Option<PartsPerMillion> {
-    (0.0..=1.0).contains(&share).then(|| PartsPerMillion((share * 1e6).round() as u32))
-}
-
 fn parsed<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -454,6 +396,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "loss-one-uplink",
     "cut-no-delay",
     "unplug-no-delay",
+    "chaos",
     "demo",
 ];
 
@@ -499,6 +442,7 @@ mod tests {
             ("queue = -1\n", "line 5", "\"200ms\""),
             ("loss = 5\n", "line 5", "\"1%\""),
             ("reordering = { share = \"2\", by = \"5ms\" }\n", "line 5", "'2' is not a share"),
+            ("[[event]]\nat = \"1s\"\nuplink = \"a\"\ndo = \"reordering 1%\"\n", "line 8", "'1% 5ms'"),
             ("[traffic]\nkind = \"cbr\"\nsize = 9000\n", "line 7: size", "9000"),
             ("[traffic]\nkind = \"cbd\"\n", "line 6", "cbd"),
         ] {

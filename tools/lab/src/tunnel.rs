@@ -1,22 +1,16 @@
 //! The tunnel under test: a gateway and a box, each a process in its namespace.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
-
 use crate::addresses::{GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
-use crate::namespaces::{BOX, GATEWAY_NAMESPACE, command_in};
+use crate::end::{End, PerEnd, Which};
+use crate::namespaces::{BOX, command_in};
 use crate::scenario::Scenario;
 
-/// How long an end may take to say that it is ready, and the uplinks to come up.
+/// How long the uplinks may take to come up.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an end may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the tunnel is run with.
 #[derive(Clone, Debug)]
@@ -37,33 +31,10 @@ pub struct TunnelOptions {
     pub logs: PathBuf,
 }
 
-/// Something of each end.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct PerEnd<T> {
-    /// The box's.
-    #[serde(rename = "box")]
-    pub box_end: T,
-    /// The gateway's.
-    pub gateway: T,
-}
-
-impl std::ops::Sub for PerEnd<f64> {
-    type Output = Self;
-
-    fn sub(self, other: Self) -> Self {
-        Self { box_end: self.box_end - other.box_end, gateway: self.gateway - other.gateway }
-    }
-}
-
 /// A tunnel that runs; stopped when dropped.
 pub struct Tunnel {
     gateway: End,
     box_end: End,
-}
-
-struct End {
-    child: Child,
-    log: PathBuf,
 }
 
 impl Tunnel {
@@ -73,8 +44,12 @@ impl Tunnel {
     /// What went wrong, with what the end in question said last.
     pub fn start(scenario: &Scenario, options: &TunnelOptions) -> Result<Self, String> {
         std::fs::create_dir_all(&options.logs).map_err(|error| format!("{}: {error}", options.logs.display()))?;
-        let gateway = start_gateway(options)?;
-        let box_end = start_box(scenario, options)?;
+        let start = |which: Which| {
+            let log = options.logs.join(format!("{}.log", which.program()));
+            End::start(which, &options.folder, &arguments(which, scenario, options), log)
+        };
+        let gateway = start(Which::Gateway)?;
+        let box_end = start(Which::Box)?;
         let mut tunnel = Self { gateway, box_end };
         tunnel.await_uplinks(scenario.uplinks.len())?;
         resolve_neighbours()?;
@@ -99,8 +74,8 @@ impl Tunnel {
     /// # Errors
     /// Which does not, and what it said last.
     pub fn check(&mut self) -> Result<(), String> {
-        self.gateway.check("braid-gateway")?;
-        self.box_end.check("braid-box")
+        self.gateway.check()?;
+        self.box_end.check()
     }
 
     /// CPU time used so far, in seconds.
@@ -112,7 +87,7 @@ impl Tunnel {
     /// Memory resident at most so far, in KiB.
     #[must_use]
     pub fn resident_kib(&self) -> PerEnd<u64> {
-        PerEnd { box_end: self.box_end.resident_kib(), gateway: self.gateway.resident_kib() }
+        PerEnd { box_end: self.box_end.resident_kib_max(), gateway: self.gateway.resident_kib_max() }
     }
 }
 
@@ -128,23 +103,28 @@ fn resolve_neighbours() -> Result<(), String> {
     }
 }
 
-fn start_gateway(options: &TunnelOptions) -> Result<End, String> {
-    let any = if options.ipv6 { "[::]" } else { "0.0.0.0" };
-    let mut arguments = vec!["--listen".to_owned(), format!("{any}:4754")];
-    arguments.extend(common(options, &format!("{TUNNEL_GATEWAY}/24")));
-    arguments.extend(options.extra_gateway.clone());
-    End::start(GATEWAY_NAMESPACE, options, "braid-gateway", &arguments)
-}
-
-fn start_box(scenario: &Scenario, options: &TunnelOptions) -> Result<End, String> {
-    let gateway = GATEWAY[usize::from(options.ipv6)];
-    let mut arguments = vec!["--gateway".to_owned(), std::net::SocketAddr::new(gateway, 4754).to_string()];
-    for uplink in &scenario.uplinks {
-        arguments.extend(["--uplink".to_owned(), format!("dev={}", uplink.name)]);
+/// What an end is started with.
+#[must_use]
+pub fn arguments(which: Which, scenario: &Scenario, options: &TunnelOptions) -> Vec<String> {
+    let mut arguments = vec![];
+    match which {
+        Which::Gateway => {
+            let any = if options.ipv6 { "[::]" } else { "0.0.0.0" };
+            arguments.extend(["--listen".to_owned(), format!("{any}:4754")]);
+            arguments.extend(common(options, &format!("{TUNNEL_GATEWAY}/24")));
+            arguments.extend(options.extra_gateway.clone());
+        }
+        Which::Box => {
+            let gateway = GATEWAY[usize::from(options.ipv6)];
+            arguments.extend(["--gateway".to_owned(), std::net::SocketAddr::new(gateway, 4754).to_string()]);
+            for uplink in &scenario.uplinks {
+                arguments.extend(["--uplink".to_owned(), format!("dev={}", uplink.name)]);
+            }
+            arguments.extend(common(options, &format!("{TUNNEL_BOX}/24")));
+            arguments.extend(options.extra_box.clone());
+        }
     }
-    arguments.extend(common(options, &format!("{TUNNEL_BOX}/24")));
-    arguments.extend(options.extra_box.clone());
-    End::start(BOX, options, "braid-box", &arguments)
+    arguments
 }
 
 fn common(options: &TunnelOptions, address: &str) -> Vec<String> {
@@ -156,87 +136,4 @@ fn common(options: &TunnelOptions, address: &str) -> Vec<String> {
         }
     }
     arguments
-}
-
-impl End {
-    fn start(namespace: &str, options: &TunnelOptions, program: &str, arguments: &[String]) -> Result<Self, String> {
-        let path = options.folder.join(program);
-        if !path.exists() {
-            return Err(format!("{} is missing: build it with 'cargo build --release --workspace'", path.display()));
-        }
-        let log = options.logs.join(format!("{program}.log"));
-        let file = File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        let child = command_in(namespace, &path)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .map_err(|error| format!("cannot start {program}: {error}"))?;
-        let mut end = Self { child, log };
-        end.await_ready(program)?;
-        Ok(end)
-    }
-
-    fn await_ready(&mut self, program: &str) -> Result<(), String> {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            self.check(program)?;
-            if self.read_log().contains("ready: ") {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        Err(format!("{program} does not get ready: {}", self.last_words()))
-    }
-
-    fn check(&mut self, program: &str) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("{program} has ended ({status}): {}", self.last_words())),
-            Err(error) => Err(format!("{program}: {error}")),
-        }
-    }
-
-    fn read_log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn last_words(&self) -> String {
-        self.read_log().lines().last().unwrap_or("nothing").to_owned()
-    }
-
-    fn cpu_seconds(&self) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
-        let used = |task: std::fs::DirEntry| on_cpu_nanoseconds(&task.path().join("schedstat"));
-        tasks.map(|tasks| tasks.flatten().map(used).sum::<u64>() as f64 / 1e9).unwrap_or_default()
-    }
-
-    fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or_default()
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let begun = Instant::now();
-        while begun.elapsed() < STOP_PATIENCE {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        eprintln!("braid-lab: process {} does not stop on SIGTERM, and is killed", self.child.id());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The first figure of /proc/PID/task/TID/schedstat: time spent on a CPU (Documentation/scheduler/sched-stats.rst).
-fn on_cpu_nanoseconds(path: &Path) -> u64 {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default()
 }

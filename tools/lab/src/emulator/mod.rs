@@ -7,7 +7,8 @@
 pub mod nat;
 pub mod packet;
 
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -21,10 +22,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use crate::action::{Action, parse_action};
 use crate::addresses::Addresses;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers};
 use crate::say::say;
-use crate::scenario::{Action, Scenario, Uplink, parse_action};
+use crate::scenario::{Scenario, Uplink};
 
 /// The TUN's name in the provider's namespace.
 pub const TUN: &str = "emu";
@@ -171,16 +173,20 @@ impl Emulator {
     }
 
     fn serve(&mut self) -> io::Result<()> {
-        let stdin = io::stdin();
-        let mut orders = stdin.lock();
+        // With a buffer that can be looked into: what is in there already, no poll tells of.
+        let mut orders = BufReader::new(File::from(io::stdin().as_fd().try_clone_to_owned()?));
         let mut buffer = vec![0; PACKET_LENGTH_MAX];
         loop {
             let now = monotonic_nanoseconds();
             self.let_out(now);
             let due = [&self.up, &self.down].map(|way| way.link.next_departure()).into_iter().flatten().min();
-            let (tun_ready, orders_ready) = wait(&self.tun, io::stdin().as_fd(), due)?;
-            if orders_ready && !self.obey(&mut orders)? {
-                return Ok(());
+            let (tun_ready, orders_ready) = wait(&self.tun, orders.get_ref().as_fd(), due)?;
+            if orders_ready {
+                let lines = waiting_lines(&mut orders)?;
+                if lines.is_empty() {
+                    return Ok(());
+                }
+                lines.iter().for_each(|line| self.obey(line));
             }
             if tun_ready {
                 self.take_in(&mut buffer)?;
@@ -219,17 +225,11 @@ impl Emulator {
         self.down.let_out(now, &self.tun);
     }
 
-    /// Obeys one order; false at the end of them.
-    fn obey(&mut self, orders: &mut impl BufRead) -> io::Result<bool> {
-        let mut line = String::new();
-        if orders.read_line(&mut line)? == 0 {
-            return Ok(false);
-        }
-        match parse_action(line.trim()) {
+    fn obey(&mut self, order: &str) {
+        match parse_action(order.trim()) {
             Ok(action) => self.apply(action),
             Err(error) => eprintln!("emulator: {error}"),
         }
-        Ok(true)
     }
 
     fn apply(&mut self, action: Action) {
@@ -244,13 +244,19 @@ impl Emulator {
             Action::Loss(share) => {
                 (up.settings.loss, down.settings.loss) = (Loss::Random(share), Loss::Random(share));
             }
+            Action::Jitter(jitter) => (up.settings.jitter, down.settings.jitter) = (jitter, jitter),
+            Action::Reordering(reordering) => {
+                (up.settings.reordering, down.settings.reordering) = (reordering, reordering);
+            }
+            Action::Duplication(share) => (up.settings.duplication, down.settings.duplication) = (share, share),
+            Action::Corruption(share) => (up.settings.corruption, down.settings.corruption) = (share, share),
             Action::NatRebind => {
                 if let Some(nat) = &mut self.nat {
                     nat.rebind();
                 }
             }
             // The lab's, not the emulator's: it is about the interface.
-            Action::CarrierDown | Action::CarrierUp => {}
+            Action::CarrierDown | Action::CarrierUp | Action::InterfaceRemove | Action::InterfaceAdd => {}
         }
     }
 }
@@ -268,6 +274,19 @@ fn link_settings(uplink: &Uplink, shaper: Shaper) -> LinkSettings {
     }
 }
 
+/// Every line that has come; none at the end of them.
+fn waiting_lines(input: &mut BufReader<impl Read>) -> io::Result<Vec<String>> {
+    let mut lines = vec![];
+    let mut line = String::new();
+    while input.read_line(&mut line)? > 0 {
+        lines.push(std::mem::take(&mut line));
+        if input.buffer().is_empty() {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
 /// Waits until one of the two can be read, or the time has come.
 fn wait(tun: &SyncDevice, orders: BorrowedFd<'_>, due: Option<Nanoseconds>) -> io::Result<(bool, bool)> {
     let timeout = due.map(|due| {
@@ -281,4 +300,16 @@ fn wait(tun: &SyncDevice, orders: BorrowedFd<'_>, due: Option<Nanoseconds>) -> i
     }
     let [tun, orders] = files.map(|file| !file.revents().is_empty());
     Ok((tun, orders))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_come_together_are_all_obeyed_at_once() {
+        let mut input = BufReader::new(&b"blackhole\ndelay 5ms\nrestore\n"[..]);
+        assert_eq!(waiting_lines(&mut input).expect("read").len(), 3);
+        assert_eq!(waiting_lines(&mut input).expect("read").len(), 0, "the end");
+    }
 }

@@ -2,6 +2,7 @@
 //! delay can be told without asking the tunnel.
 
 pub mod analysis;
+pub mod flood;
 pub mod sink;
 pub mod source;
 

@@ -76,6 +76,7 @@ pub fn relay(from: SocketAddr, to: SocketAddr) -> io::Result<SourceReport> {
 fn socket_towards(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
+    socket.set_broadcast(true)?;
     socket.connect(to)?;
     Ok(socket)
 }
