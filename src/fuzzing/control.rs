@@ -1,22 +1,30 @@
 //! The parser of control messages, on any bytes.
 
+use super::with_checksum;
 use crate::proto::wire::{self, Datagram};
 
-/// One datagram.
+/// One datagram, as it is and with a checksum that fits.
 ///
 /// # Panics
 /// If what is accepted has a second spelling: if it is not what we would have sent, or still a message when cut short
 /// or lengthened.
 pub fn control(input: &[u8]) {
     check_spelling(input);
-    if !is_message(input) {
+    let whole = with_checksum(input);
+    check_spelling(&whole);
+    if !is_message(&whole) {
         return;
     }
     for length in 0..input.len() {
-        assert!(!is_message(&input[..length]), "cut to {length} bytes, it still is a message");
+        assert!(!is_message(&with_checksum(&input[..length])), "cut to {length} bytes, it still is a message");
     }
     for more in [0, 1, 0xff] {
-        assert!(!is_message(&[input, &[more]].concat()), "with a byte more, it still is a message");
+        assert!(!is_message(&with_checksum(&[input, &[more]].concat())), "with a byte more, it still is a message");
+    }
+    for (at, _) in whole.iter().enumerate() {
+        let mut spoiled = whole.to_vec();
+        spoiled[at] ^= 1 << (at % 8);
+        assert!(!is_message(&spoiled), "with byte {at} spoiled, it still is a message");
     }
 }
 
@@ -45,5 +53,18 @@ mod tests {
     #[test]
     fn the_corpus_passes() {
         crate::fuzzing::replay("control", 20, control);
+    }
+
+    #[test]
+    fn each_kind_of_message_is_in_the_corpus() {
+        let mut seen = std::collections::BTreeSet::new();
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/control");
+        for file in std::fs::read_dir(folder).expect("the corpus is committed") {
+            let datagram = with_checksum(&std::fs::read(file.expect("an entry").path()).expect("readable"));
+            if is_message(&datagram) {
+                seen.insert(datagram[wire::CONTROL_HEADER_LENGTH]);
+            }
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::control::check_spelling;
-use super::pause;
+use super::{pause, with_checksum};
 use crate::proto::receive::reorder::REORDER_CAPACITY;
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::time::Instant;
@@ -22,7 +22,8 @@ const PIECE_HEADER_LENGTH: usize = 4;
 /// Datagrams from a hostile network, given to one end of a tunnel.
 ///
 /// The first byte of `input` says which end; then each datagram comes behind a byte for its source, one for the time
-/// since the one before, and its length as 16 bits, little-endian.
+/// since the one before, and its length as 16 bits, little-endian. Control messages get a checksum that fits, unless
+/// their source's highest bit is set.
 ///
 /// # Panics
 /// If the tunnel does what it must never do: deliver what did not come, deliver more than came, hold without bound.
@@ -37,6 +38,7 @@ pub fn decapsulator(input: &[u8]) {
         now = now + pause(input.get_u8());
         let length = usize::from(input.get_u16_le()).min(input.len());
         let datagram = input.split_to(length);
+        let datagram = if source & 0x80 == 0 { with_checksum(&datagram) } else { datagram };
         check_spelling(&datagram);
         if tunnel.poll_timeout(now).0 <= now {
             tunnel.handle_timeout(now);

@@ -16,18 +16,16 @@ pub use tunnel::tunnel;
 
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
-use crate::proto::tunnel::Payload;
+use crate::proto::wire::{self, CONTROL_HEADER_LENGTH};
 
-impl Payload for Bytes {
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    fn advance(&mut self, count: usize) {
-        Buf::advance(self, count);
-    }
+/// The datagram with the checksum that makes a control message of it, if it has the header of one: what a fuzzer would
+/// have to guess, and a forger need not.
+fn with_checksum(datagram: &[u8]) -> Bytes {
+    let is_control = datagram.len() >= CONTROL_HEADER_LENGTH && datagram.starts_with(&wire::control_header(0)[..8]);
+    let checksum = is_control.then(|| wire::control_checksum(datagram));
+    [datagram, checksum.as_ref().map_or(&[], |checksum| &checksum[..])].concat().into()
 }
 
 /// Milliseconds, or for the highest values tenths of seconds, so that all that takes its time can happen.

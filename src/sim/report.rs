@@ -66,7 +66,10 @@ impl Figures {
     /// How much was delivered, in hundredths of a percent, rounded down.
     #[must_use]
     pub const fn delivered_basis_points(&self) -> u64 {
-        if self.offered == 0 { 10_000 } else { self.delivered * 10_000 / self.offered }
+        match (self.delivered * 10_000).checked_div(self.offered) {
+            Some(share) => share,
+            None => 10_000,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ const FLYING_MAX: usize = 1024;
 const OPERATIONS_MAX: usize = 256;
 /// How often what is in flight is delivered, with what that brings forth, before the network is left alone.
 const ROUNDS_MAX: usize = 8;
+const WINDOW: Duration = Duration::from_millis(40);
 /// Errno of a send that the kernel refused (ENETUNREACH).
 const ERRNO: i32 = 101;
 
@@ -39,7 +40,7 @@ pub fn tunnel(input: &[u8]) {
     let plan = Plan {
         mode: Mode::ALL[usize::from(modes) % Mode::ALL.len()],
         reselect: modes >> 4,
-        window: (modes & 0x80 == 0).then_some(Duration::from_millis(40)),
+        window: (modes & 0x80 == 0).then_some(WINDOW),
         // The highest are just before the wrap.
         first_sequence: if first_sequence < 0x80 { first_sequence.into() } else { (first_sequence as i8) as u32 },
         weights,
@@ -226,7 +227,7 @@ impl World {
 
     /// When the window has run out, nothing is held any more.
     fn finish(mut self) {
-        self.wait(Duration::from_millis(40));
+        self.wait(WINDOW);
         assert!(self.ends.iter().all(|end| end.tunnel.held() == 0));
     }
 }

@@ -134,5 +134,5 @@ impl Oracle {
 }
 
 fn drops(tunnel: &Tunnel<Bytes>) -> u64 {
-    tunnel.counters().drops.nonzero().map(|(_, count)| count).sum()
+    tunnel.drops().total()
 }

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use peer::Peer;
 use probe_clock::ProbeClock;
 
@@ -45,6 +46,18 @@ pub trait Payload {
     fn bytes(&self) -> &[u8];
     /// Drops the first `count` bytes.
     fn advance(&mut self, count: usize);
+}
+
+impl Payload for Bytes {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        Buf::advance(self, count);
+    }
 }
 
 /// Which end this is.
