@@ -8,19 +8,19 @@
 //! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
 //! - [`cli`]: what the user typed, made into a `config`.
 //! - [`sim`], the second shell of the core: a virtual clock, model links, and an oracle that sees everything.
-//! - [`fuzzing`]: what the fuzzer does to the core, and the tests repeat.
+//! - [`fuzzing`]: what the fuzzer does to the core and to the parsers, and the tests repeat.
 //! - [`run`]: parse, log, run, tell. The binaries are one call to it.
 //!
 //! ```text
 //!   bin/braid-box   bin/braid-gateway
 //!          └──────┬──────┘
-//!                run ──────────┐
-//!          ┌──────┴──────┐     │
-//!         cli           io     │
-//!          │ └────┬──────┘│    │
-//!        units  config ◀──┼────┘
-//!                 └─────┬─┘
-//!                     proto
+//!                run ──────────┐    fuzzing
+//!          ┌──────┴──────┐     │    │     └──▶ sim
+//!         cli           io     │    └──▶ cli    │
+//!          │ └────┬──────┘│    │                │
+//!        units  config ◀──┼────┘                │
+//!                 └─────┬─┘                     │
+//!                     proto ◀───────────────────┘
 //! ```
 
 pub mod cli;

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
     ("src/io", &["proto", "config"]),
     ("src/cli", &["proto", "config", "units"]),
     ("src/sim", &["proto", "sim"]),
-    ("src/fuzzing", &["proto", "config", "units", "cli", "fuzzing"]),
+    ("src/fuzzing", &["proto", "cli", "config", "fuzzing", "sim", "units"]),
     ("src/run.rs", &["cli", "config"]),
 ];
 

@@ -4,10 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use braid::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use braid::proto::scheduler::{Mode, SchedulerConfig};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
 use braid::proto::uplink::{UplinkId, UplinkName};
@@ -73,12 +72,7 @@ fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
             role,
             epoch: if role == Role::Box { 1 } else { 2 },
             first_sequence: 0,
-            scheduler: SchedulerConfig {
-                mode,
-                packets_per_uplink: NonZeroU32::MIN,
-                primary: None,
-                primary_reselect: PrimaryReselect::Always,
-            },
+            scheduler: SchedulerConfig::new(mode),
             window: Some(Duration::from_millis(40)),
             probe_interval: Duration::from_millis(20),
             tap_mtu: 1450,

@@ -1,10 +1,9 @@
 //! Where a frame goes.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use braid::proto::scheduler::standing::Standing;
-use braid::proto::scheduler::{Mode, PrimaryReselect, Scheduler, SchedulerConfig};
+use braid::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
 use braid::proto::time::Instant;
 use braid::proto::uplink::monitor::Uplink;
 use braid::proto::uplink::{UplinkId, UplinkName};
@@ -13,12 +12,7 @@ use divan::Bencher;
 #[divan::bench(args = Mode::ALL.map(Mode::name))]
 fn schedule(bencher: Bencher, mode: &str) {
     let mode = Mode::ALL.into_iter().find(|known| known.name() == mode).expect("one of them");
-    let config = SchedulerConfig {
-        mode,
-        packets_per_uplink: NonZeroU32::MIN,
-        primary: None,
-        primary_reselect: PrimaryReselect::Always,
-    };
+    let config = SchedulerConfig::new(mode);
     let uplinks = std::array::from_fn(|_| {
         let mut uplink = Uplink::new(Instant::ZERO, UplinkName::default(), 1, Duration::from_millis(20));
         uplink.attach();

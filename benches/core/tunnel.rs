@@ -1,10 +1,9 @@
 //! The whole core: one end's way in, one end's way out, and a frame's way through both.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-use braid::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use braid::proto::scheduler::{Mode, SchedulerConfig};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
 use braid::proto::uplink::state::State;
@@ -126,12 +125,7 @@ fn settings(role: Role, mode: Mode) -> Settings {
         role,
         epoch: 1 + role as u64,
         first_sequence: 0,
-        scheduler: SchedulerConfig {
-            mode,
-            packets_per_uplink: NonZeroU32::MIN,
-            primary: None,
-            primary_reselect: PrimaryReselect::Always,
-        },
+        scheduler: SchedulerConfig::new(mode),
         window: Some(Duration::from_millis(40)),
         probe_interval: Duration::from_millis(20),
         tap_mtu: 1450,

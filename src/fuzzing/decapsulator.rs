@@ -1,7 +1,6 @@
 //! One end of a tunnel, alone in a hostile network.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -9,7 +8,7 @@ use bytes::{Buf, Bytes};
 use super::control::check_spelling;
 use super::{pause, with_checksum};
 use crate::proto::receive::reorder::REORDER_CAPACITY;
-use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::scheduler::{Mode, SchedulerConfig};
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
 use crate::proto::uplink::{UplinkId, UplinkName};
@@ -58,12 +57,7 @@ fn new_tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
         role,
         epoch: 1,
         first_sequence: 0,
-        scheduler: SchedulerConfig {
-            mode: Mode::Broadcast,
-            packets_per_uplink: NonZeroU32::MIN,
-            primary: None,
-            primary_reselect: PrimaryReselect::Always,
-        },
+        scheduler: SchedulerConfig::new(Mode::Broadcast),
         window: Some(Duration::from_millis(40)),
         probe_interval: Duration::from_millis(20),
         tap_mtu: TAP_MTU,

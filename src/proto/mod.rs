@@ -2,7 +2,7 @@
 //!
 //! Rules of the layer, each held by a test or a lint: no `unsafe`, no file descriptor, no clock (time comes in as
 //! [`time::Instant`]), no randomness (it comes in with the configuration), no hash order, and no allocation for a
-//! packet once [`tunnel::Tunnel::new`] has returned. The reactor and any simulator drive exactly this code.
+//! packet once [`tunnel::Tunnel::new`] has returned. The reactor and the simulator drive exactly this code.
 //!
 //! Imports run one way:
 //! ```text

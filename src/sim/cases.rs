@@ -3,7 +3,6 @@
 //! A change of behaviour shows as a change of the table.
 
 use std::fmt::Write;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::draw;
@@ -15,7 +14,7 @@ use super::report::{Report, milliseconds};
 use super::shaper::Shaper;
 use super::world::World;
 use super::{MILLISECOND, Nanoseconds, SECOND};
-use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::scheduler::{Mode, SchedulerConfig};
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
 
@@ -118,12 +117,7 @@ fn write_row(text: &mut String, mode: Mode, name: &str, report: &Report) {
 
 fn base(mode: Mode) -> Plan {
     let end = EndPlan {
-        scheduler: SchedulerConfig {
-            mode,
-            packets_per_uplink: NonZeroU32::MIN,
-            primary: None,
-            primary_reselect: PrimaryReselect::Always,
-        },
+        scheduler: SchedulerConfig::new(mode),
         window: Some(Duration::from_millis(40)),
         probe_interval: Duration::from_millis(20),
         first_sequence: u32::MAX - 1000,

@@ -16,7 +16,7 @@
 pub mod cases;
 pub mod draw;
 mod end;
-mod frame;
+pub mod frame;
 pub mod link;
 pub mod oracle;
 pub mod plan;

@@ -13,6 +13,7 @@ use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
 use crate::proto::uplink::{UplinkId, UplinkName};
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+use crate::sim::frame;
 
 /// How many uplinks the box has.
 pub(super) const UPLINKS: u8 = 3;
@@ -119,7 +120,7 @@ impl End {
         let length = lengths[usize::from(kind) % lengths.len()];
         self.offered += 1;
         self.oracle.frame_offered();
-        self.tunnel.handle_frame(now, frame(self.role, self.offered, length));
+        self.tunnel.handle_frame(now, frame::make(self.role as usize, self.offered, length));
     }
 
     /// A datagram from the network.
@@ -145,18 +146,4 @@ impl End {
         assert!(self.tunnel.poll_frame().is_none() && self.tunnel.poll_control().is_none());
         self.oracle.check(&self.tunnel);
     }
-}
-
-/// A frame that says who offered it, and as which.
-fn frame(role: Role, number: u64, length: usize) -> Bytes {
-    let mut bytes = number.to_be_bytes().to_vec();
-    bytes.push(role as u8);
-    bytes.resize(length, number as u8);
-    bytes.into()
-}
-
-/// Which of the frames that `role` has offered this is.
-pub(super) fn number_of(role: Role, bytes: &[u8]) -> Option<u64> {
-    let number = u64::from_be_bytes(*bytes.first_chunk()?);
-    (bytes == frame(role, number, bytes.len())).then_some(number)
 }

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Flying;
-use super::end::number_of;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
 use crate::proto::tunnel::{Event, Role, Tunnel};
 use crate::proto::wire::{self, Datagram, FRAME_HEADER_LENGTH};
+use crate::sim::frame;
 
 /// Watches one end.
 pub(super) struct Oracle {
@@ -71,7 +71,7 @@ impl Oracle {
         self.order.is_void |= flying.spoiled;
         let Ok(Datagram::Frame { .. }) = wire::parse(&flying.bytes) else { return };
         let frame = flying.bytes.slice(FRAME_HEADER_LENGTH..);
-        match number_of(self.peer(), &frame) {
+        match self.number_of(&frame) {
             Some(number) => drop(self.arrived.insert(number)),
             None => self.spoiled.push(frame),
         }
@@ -91,7 +91,7 @@ impl Oracle {
     }
 
     pub fn on_delivered(&mut self, frame: &Bytes) {
-        let Some(number) = number_of(self.peer(), frame).filter(|number| self.arrived.contains(number)) else {
+        let Some(number) = self.number_of(frame).filter(|number| self.arrived.contains(number)) else {
             assert!(self.spoiled.contains(frame), "{frame:?} has never come");
             return;
         };
@@ -125,11 +125,9 @@ impl Oracle {
         );
     }
 
-    fn peer(&self) -> Role {
-        match self.role {
-            Role::Box => Role::Gateway,
-            Role::Gateway => Role::Box,
-        }
+    /// Which of the peer's frames this is.
+    fn number_of(&self, bytes: &[u8]) -> Option<u64> {
+        frame::read(bytes).filter(|(from, _)| *from != self.role as usize).map(|(_, number)| number)
     }
 }
 

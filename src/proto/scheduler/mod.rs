@@ -81,6 +81,14 @@ pub struct SchedulerConfig {
     pub primary_reselect: PrimaryReselect,
 }
 
+impl SchedulerConfig {
+    /// `mode` with nothing else said.
+    #[must_use]
+    pub const fn new(mode: Mode) -> Self {
+        Self { mode, packets_per_uplink: NonZeroU32::MIN, primary: None, primary_reselect: PrimaryReselect::Always }
+    }
+}
+
 /// Chooses the uplinks for each frame.
 #[derive(Clone, Debug)]
 pub enum Scheduler {

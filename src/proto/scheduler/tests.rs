@@ -33,15 +33,6 @@ fn standing(uplinks: &[Uplink; UPLINKS_MAX]) -> Standing<'_> {
     Standing::of(uplinks, UplinkId::all().collect())
 }
 
-fn config(mode: Mode) -> SchedulerConfig {
-    SchedulerConfig {
-        mode,
-        packets_per_uplink: NonZeroU32::MIN,
-        primary: None,
-        primary_reselect: PrimaryReselect::Always,
-    }
-}
-
 fn numbers(scheduler: &mut Scheduler, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| scheduler.schedule().iter().map(UplinkId::number).collect()).collect()
 }
@@ -49,7 +40,7 @@ fn numbers(scheduler: &mut Scheduler, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn broadcast_uses_all_that_may_reach_the_peer() {
     let mut uplinks = three_up();
-    let mut scheduler = Scheduler::new(&config(Mode::Broadcast));
+    let mut scheduler = Scheduler::new(&SchedulerConfig::new(Mode::Broadcast));
     uplinks[2].on_peer_hears(at(101), false);
     uplinks[2].evaluate(at(101), INTERVAL, at(0));
     uplinks[0].detach(at(101), Reason::NoCarrier);
@@ -59,7 +50,7 @@ fn broadcast_uses_all_that_may_reach_the_peer() {
 
 #[test]
 fn balance_rr_takes_turns_by_weight() {
-    let mut scheduler = Scheduler::new(&config(Mode::BalanceRr));
+    let mut scheduler = Scheduler::new(&SchedulerConfig::new(Mode::BalanceRr));
     scheduler.refresh(&standing(&three_up()));
     assert_eq!(numbers(&mut scheduler, 7).concat(), [0, 1, 1, 2, 2, 2, 0]);
 }
@@ -68,7 +59,7 @@ fn balance_rr_takes_turns_by_weight() {
 fn balance_rr_sends_packets_per_uplink_in_a_row() {
     let two_in_a_row = NonZeroU32::new(2).expect("two");
     let mut scheduler =
-        Scheduler::new(&SchedulerConfig { packets_per_uplink: two_in_a_row, ..config(Mode::BalanceRr) });
+        Scheduler::new(&SchedulerConfig { packets_per_uplink: two_in_a_row, ..SchedulerConfig::new(Mode::BalanceRr) });
     let mut uplinks = three_up();
     uplinks[1].detach(at(101), Reason::InterfaceGone);
     scheduler.refresh(&standing(&uplinks));
@@ -77,7 +68,7 @@ fn balance_rr_sends_packets_per_uplink_in_a_row() {
 
 #[test]
 fn balance_rr_leaves_a_suspect_out_while_there_are_others() {
-    let mut scheduler = Scheduler::new(&config(Mode::BalanceRr));
+    let mut scheduler = Scheduler::new(&SchedulerConfig::new(Mode::BalanceRr));
     let mut uplinks = three_up();
     scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 2).concat(), [0, 1]);
@@ -89,7 +80,7 @@ fn balance_rr_leaves_a_suspect_out_while_there_are_others() {
 
 #[test]
 fn active_backup_prefers_the_shortest_way_and_stays() {
-    let mut scheduler = Scheduler::new(&config(Mode::ActiveBackup));
+    let mut scheduler = Scheduler::new(&SchedulerConfig::new(Mode::ActiveBackup));
     let mut uplinks = three_up();
     scheduler.refresh(&standing(&uplinks));
     assert_eq!(numbers(&mut scheduler, 2).concat(), [2, 2]);
@@ -112,7 +103,8 @@ fn active_backup_goes_back_to_its_primary_as_it_was_told() {
         (PrimaryReselect::Failure, "a", 2),
     ] {
         let primary = UplinkName::new(primary).ok();
-        let config = SchedulerConfig { primary, primary_reselect: reselect, ..config(Mode::ActiveBackup) };
+        let config =
+            SchedulerConfig { primary, primary_reselect: reselect, ..SchedulerConfig::new(Mode::ActiveBackup) };
         let mut scheduler = Scheduler::new(&config);
         let mut uplinks = three_up();
         let whole = uplinks.clone();
@@ -127,7 +119,7 @@ fn active_backup_goes_back_to_its_primary_as_it_was_told() {
 #[test]
 fn with_no_uplink_alive_those_with_a_socket_are_tried_and_with_none_nothing() {
     for mode in Mode::ALL {
-        let mut scheduler = Scheduler::new(&config(mode));
+        let mut scheduler = Scheduler::new(&SchedulerConfig::new(mode));
         let mut uplinks = three_up();
         for uplink in &mut uplinks {
             uplink.fall(at(101), Reason::PeerDoesNotHear);

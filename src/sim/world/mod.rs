@@ -3,71 +3,35 @@
 //! At one moment things happen in a fixed order: incidents, then what links let out (by uplink, up before down), then
 //! frames offered, then what the ends have to do; so a plan has one course.
 
+mod incidents;
+mod network;
+
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
+use network::{Cargo, Line, Parcel};
 
-use super::end::{End, Waiting, arrival, watch_drops};
+use super::end::{End, Waiting, watch_drops};
 use super::frame;
-use super::link::{Departure, Link, LinkSettings};
-use super::oracle::{Arrived, Oracle, Violation};
-use super::plan::{BOX, DOWN, GATEWAY, Incident, Plan, TrafficPlan, UP};
+use super::link::Link;
+use super::oracle::{Oracle, Violation};
+use super::plan::{BOX, DOWN, GATEWAY, Plan, TrafficPlan, UP};
 use super::random::Random;
 use super::report::Report;
 use super::{MILLISECOND, Nanoseconds, SECOND};
-use crate::proto::stats::DropReason;
-use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Event, Path};
 use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
-use crate::proto::uplink::state::{Reason, State};
-use crate::proto::wire::{self, Datagram, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+use crate::proto::uplink::state::State;
+use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
-/// IP and UDP headers of a datagram.
-const IP_AND_UDP: usize = 28;
 /// How often conservation is checked.
 const AUDIT_EVERY: Nanoseconds = SECOND;
 /// More at one moment than a burst can bring about.
 const STEPS_AT_ONCE_MAX: u32 = 10_000;
-/// The port that a box's uplink begins with; each rebinding and each restart makes another.
-const FIRST_PORT: u16 = 10_000;
-/// Of a clock that works, when the world begins, in milliseconds since 1970.
-const TIME_OF_DAY: u64 = 1_790_000_000_000;
-const ENETDOWN: i32 = 100;
-const ECONNREFUSED: i32 = 111;
 
 /// Is told what happens, a line at a time.
 pub type Tell = fn(Nanoseconds, &str);
-
-/// What a datagram carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cargo {
-    Frame(u64),
-    Control,
-    /// The answer of a host where nobody listens (ICMP).
-    Refusal,
-}
-
-/// A datagram under way.
-#[derive(Clone, Debug)]
-struct Parcel {
-    bytes: Bytes,
-    cargo: Cargo,
-    /// The box's port as the gateway sees it: whence it comes, or where it goes.
-    port: u16,
-    /// In which of its lives its sender has sent it.
-    sender_life: u32,
-    is_deceptive: bool,
-}
-
-/// An uplink's links, and what stands between them and the box.
-struct Line {
-    ways: [Link<Parcel>; 2],
-    has_carrier: bool,
-    port: u16,
-    /// When each way last reordered or duplicated.
-    reordered: [Option<Nanoseconds>; 2],
-}
 
 /// A world.
 pub struct World {
@@ -91,13 +55,7 @@ impl World {
     #[must_use]
     pub fn new(plan: Plan, tell: Option<Tell>) -> Self {
         let mut random = Random::new(plan.seed);
-        let lines = plan.uplinks.iter().map(|uplink| Line {
-            ways: uplink.ways.each_ref().map(|settings| Link::new(settings.clone(), random.fork())),
-            has_carrier: true,
-            port: FIRST_PORT,
-            reordered: [None; 2],
-        });
-        let lines = lines.collect();
+        let lines = plan.uplinks.iter().map(|uplink| Line::new(&uplink.ways, &mut random)).collect();
         let ends = [End::new(&plan, BOX), End::new(&plan, GATEWAY)];
         let windows = plan.ends.each_ref().map(|end| end.window);
         let clocks = ends.each_ref().map(|end| end.clock(0));
@@ -196,188 +154,6 @@ impl World {
         Path { remote: SocketAddr::from((Ipv4Addr::new(10, 0, 0, uplink as u8), port)), local: None }
     }
 
-    // ── what befalls it ──
-
-    fn befall(&mut self, incident: Incident) -> Step {
-        self.say(|| incident.to_string());
-        match incident {
-            Incident::Blackhole { uplink, ways } => self.set_blackholes(uplink, ways),
-            Incident::Restore { uplink } => self.set_blackholes(uplink, [false; 2]),
-            Incident::Change { uplink, way, settings } => self.change(uplink, way, *settings),
-            Incident::Carrier { uplink, up } => self.lines[uplink].has_carrier = up,
-            Incident::CarrierNews { uplink } => return self.learn_carrier(uplink),
-            Incident::Rebind { uplink } => self.lines[uplink].port += 1,
-            Incident::ClockStep { end, by } => {
-                self.ends[end].clock_ahead += by.as_nanos() as Nanoseconds;
-                self.oracle.on_jumped(end, self.ends[end].clock(self.now));
-                self.ends[end].refresh_due(self.now);
-            }
-            Incident::Stall { end, lasting } if self.ends[end].tunnel.is_some() => {
-                self.ends[end].stalled_until = self.now + lasting.as_nanos() as Nanoseconds;
-                self.ends[end].refresh_due(self.now);
-            }
-            Incident::Stall { .. } => {}
-            Incident::Stop { end, says_bye } => return self.stop(end, says_bye),
-            Incident::Start { end } => {
-                if self.ends[end].tunnel.is_none() {
-                    self.start(end);
-                }
-            }
-            Incident::Heal => return self.heal(),
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, uplink: usize, way: usize, settings: LinkSettings) {
-        self.remember_reordering(uplink, way);
-        self.lines[uplink].ways[way].settings = settings;
-        self.remember_reordering(uplink, way);
-    }
-
-    fn remember_reordering(&mut self, uplink: usize, way: usize) {
-        let line = &mut self.lines[uplink];
-        let settings = &line.ways[way].settings;
-        if settings.reordering.share != PartsPerMillion(0) || settings.duplication != PartsPerMillion(0) {
-            line.reordered[way] = Some(self.now);
-        }
-    }
-
-    fn set_blackholes(&mut self, uplink: usize, ways: [bool; 2]) {
-        for (link, is_hole) in self.lines[uplink].ways.iter_mut().zip(ways) {
-            link.blackhole = is_hole;
-        }
-    }
-
-    fn learn_carrier(&mut self, uplink: usize) -> Step {
-        let (clock, has_carrier) = (self.ends[BOX].clock(self.now), self.lines[uplink].has_carrier);
-        let Some(tunnel) = &mut self.ends[BOX].tunnel else { return Ok(()) };
-        if has_carrier {
-            tunnel.handle_uplink_attached(clock, Self::id(uplink));
-        } else {
-            tunnel.handle_uplink_detached(clock, Self::id(uplink), Reason::NoCarrier);
-        }
-        self.drain(BOX)
-    }
-
-    fn start(&mut self, end: usize) {
-        // Now and then a machine has lost its clock, and what it draws may be lower than before.
-        let has_lost_clock = self.random.below(8) == 0;
-        let time_of_day = self.now / MILLISECOND + if has_lost_clock { 0 } else { TIME_OF_DAY };
-        let epoch = epoch(time_of_day, self.random.next());
-        self.ends[end].start(self.now, epoch);
-        self.say(|| format!("end {end} starts, epoch {epoch:x}"));
-        if end == BOX {
-            let clock = self.ends[BOX].clock(self.now);
-            for (uplink, line) in self.lines.iter_mut().enumerate() {
-                line.port += 1;
-                if let (true, Some(tunnel)) = (line.has_carrier, &mut self.ends[BOX].tunnel) {
-                    tunnel.handle_uplink_attached(clock, Self::id(uplink));
-                }
-            }
-        }
-    }
-
-    fn stop(&mut self, end: usize, says_bye: bool) -> Step {
-        let clock = self.ends[end].clock(self.now);
-        let Some(tunnel) = &mut self.ends[end].tunnel else { return Ok(()) };
-        if says_bye {
-            tunnel.handle_shutdown(clock);
-            self.drain(end)?;
-        }
-        self.ends[end].stop();
-        self.oracle.on_stopped(end);
-        self.all_up_since = None;
-        Ok(())
-    }
-
-    fn heal(&mut self) -> Step {
-        for uplink in 0..self.lines.len() {
-            self.set_blackholes(uplink, [false; 2]);
-            for way in [UP, DOWN] {
-                self.change(uplink, way, self.plan.uplinks[uplink].healed[way].clone());
-            }
-            if !std::mem::replace(&mut self.lines[uplink].has_carrier, true) {
-                self.learn_carrier(uplink)?;
-            }
-        }
-        for end in [GATEWAY, BOX] {
-            self.ends[end].stalled_until = self.now;
-            if self.ends[end].tunnel.is_none() {
-                self.start(end);
-            }
-            self.ends[end].refresh_due(self.now);
-        }
-        Ok(())
-    }
-
-    // ── what arrives ──
-
-    fn arrive(&mut self, to: usize, uplink: usize, departure: Departure<Parcel>) -> Step {
-        let Departure { packet: mut parcel, spoiled, .. } = departure;
-        self.remember_reordering(uplink, 1 - to);
-        let line = &self.lines[uplink];
-        // A translation lets in only what is for a port that it knows; without a carrier nothing comes.
-        let is_for_nobody = to == BOX && (parcel.port != line.port || !line.has_carrier);
-        if is_for_nobody {
-            return Ok(());
-        }
-        if let Some(how) = spoiled {
-            let bytes = frame::spoil(&parcel.bytes, how);
-            if frame::checksum(&bytes) != frame::checksum(&parcel.bytes) {
-                return Ok(());
-            }
-            parcel.is_deceptive = bytes != parcel.bytes;
-            parcel.bytes = bytes;
-        }
-        if self.ends[to].is_free(self.now) {
-            self.hand_datagram(to, Self::id(uplink), parcel)
-        } else {
-            let (port, is_refusal) = (parcel.port, parcel.cargo == Cargo::Refusal);
-            let is_left = self.ends[to].leave(Waiting::Datagram(Self::id(uplink), parcel));
-            if !is_left && to == GATEWAY && !is_refusal {
-                self.enter(GATEWAY, uplink, (Bytes::new(), Cargo::Refusal), port);
-            }
-            Ok(())
-        }
-    }
-
-    fn hand_datagram(&mut self, to: usize, uplink: UplinkId, parcel: Parcel) -> Step {
-        let clock = self.ends[to].clock(self.now);
-        let reordered = self.lines[uplink.index()].reordered[1 - to];
-        let Some(tunnel) = &mut self.ends[to].tunnel else { return Ok(()) };
-        if parcel.cargo == Cargo::Refusal {
-            tunnel.handle_send_error(clock, uplink, ECONNREFUSED);
-            return self.drain(to);
-        }
-        let path = Self::path(uplink.index(), parcel.port);
-        let arrived = Arrived {
-            to,
-            uplink,
-            sender_life: parcel.sender_life,
-            clock,
-            is_heard: tunnel.uplink(uplink).is_heard(clock),
-            is_known_source: tunnel.uplink(uplink).is_of_peer() && (to == BOX || tunnel.path(uplink) == Some(path)),
-            reordered,
-        };
-        self.oracle.on_arriving(&arrived);
-        let bytes = parcel.bytes.clone();
-        let dropped = watch_drops(tunnel, |tunnel| {
-            tunnel.handle_datagram(clock, arrival(to, uplink, path), parcel.bytes);
-        });
-        match parcel.cargo {
-            _ if parcel.is_deceptive => {
-                let is_control = matches!(wire::parse(&bytes), Ok(Datagram::Control { .. }));
-                self.say(|| format!("end {to} is handed what was spoiled: {bytes:02x?}: {dropped:?}"));
-                self.oracle.on_deceived(to, bytes, is_control && dropped.is_none());
-            }
-            Cargo::Frame(number) => self.oracle.on_frame(&arrived, number, dropped)?,
-            Cargo::Control | Cargo::Refusal => self.oracle.on_control(&arrived, dropped)?,
-        }
-        self.drain(to)
-    }
-
-    // ── what is offered ──
-
     fn offer_burst(&mut self, from: usize) -> Step {
         let traffic: &TrafficPlan = &self.plan.traffic[from];
         let (interval, burst, (shortest, longest)) = (traffic.interval, traffic.burst, traffic.lengths);
@@ -435,8 +211,6 @@ impl World {
         self.drain(from)
     }
 
-    // ── what the ends do ──
-
     fn wake(&mut self, end: usize) -> Step {
         if !self.ends[end].is_awake(self.now) {
             return Ok(());
@@ -479,33 +253,6 @@ impl World {
         Ok(())
     }
 
-    fn transmit(&mut self, from: usize, uplink: UplinkId, bytes: Bytes, cargo: Cargo) {
-        let line = &mut self.lines[uplink.index()];
-        if from == BOX && !line.has_carrier {
-            let clock = self.ends[BOX].clock(self.now);
-            if let Some(tunnel) = &mut self.ends[BOX].tunnel {
-                tunnel.count_drop(DropReason::SendFailed);
-                tunnel.handle_send_error(clock, uplink, ENETDOWN);
-                self.oracle.on_dropped_outside(BOX);
-            }
-            return;
-        }
-        let port = match from {
-            BOX => line.port,
-            _ => match self.ends[GATEWAY].tunnel.as_ref().and_then(|tunnel| tunnel.path(uplink)) {
-                Some(path) => path.remote.port(),
-                None => return,
-            },
-        };
-        self.enter(from, uplink.index(), (bytes, cargo), port);
-    }
-
-    fn enter(&mut self, from: usize, uplink: usize, (bytes, cargo): (Bytes, Cargo), port: u16) {
-        let (length, sender_life) = (bytes.len() + IP_AND_UDP, self.oracle.life(from));
-        let parcel = Parcel { bytes, cargo, port, sender_life, is_deceptive: false };
-        self.lines[uplink].ways[from].enter(self.now, length, parcel);
-    }
-
     fn on_event(&mut self, end: usize, event: &Event) -> Step {
         self.say(|| format!("end {end}: {event:?}"));
         let clock = self.ends[end].clock(self.now);
@@ -532,8 +279,6 @@ impl World {
     fn are_all_up(&self) -> bool {
         self.ends.iter().all(|end| end.uplinks()[1].iter().count() == self.lines.len())
     }
-
-    // ── what must hold ──
 
     fn objection(&self, what: String) -> Violation {
         Violation { at: self.now, what }

@@ -1,0 +1,126 @@
+//! What befalls a world.
+
+use super::{Step, World};
+use crate::proto::tunnel::peer::epoch;
+use crate::proto::uplink::measure::PartsPerMillion;
+use crate::proto::uplink::state::Reason;
+use crate::sim::link::LinkSettings;
+use crate::sim::plan::{BOX, DOWN, GATEWAY, Incident, UP};
+use crate::sim::{MILLISECOND, Nanoseconds};
+
+/// Of a clock that works, when the world begins, in milliseconds since 1970.
+const TIME_OF_DAY: u64 = 1_790_000_000_000;
+
+impl World {
+    pub(super) fn befall(&mut self, incident: Incident) -> Step {
+        self.say(|| incident.to_string());
+        match incident {
+            Incident::Blackhole { uplink, ways } => self.set_blackholes(uplink, ways),
+            Incident::Restore { uplink } => self.set_blackholes(uplink, [false; 2]),
+            Incident::Change { uplink, way, settings } => self.change(uplink, way, *settings),
+            Incident::Carrier { uplink, up } => self.lines[uplink].has_carrier = up,
+            Incident::CarrierNews { uplink } => return self.learn_carrier(uplink),
+            Incident::Rebind { uplink } => self.lines[uplink].port += 1,
+            Incident::ClockStep { end, by } => {
+                self.ends[end].clock_ahead += by.as_nanos() as Nanoseconds;
+                self.oracle.on_jumped(end, self.ends[end].clock(self.now));
+                self.ends[end].refresh_due(self.now);
+            }
+            Incident::Stall { end, lasting } if self.ends[end].tunnel.is_some() => {
+                self.ends[end].stalled_until = self.now + lasting.as_nanos() as Nanoseconds;
+                self.ends[end].refresh_due(self.now);
+            }
+            Incident::Stall { .. } => {}
+            Incident::Stop { end, says_bye } => return self.stop(end, says_bye),
+            Incident::Start { end } => {
+                if self.ends[end].tunnel.is_none() {
+                    self.start(end);
+                }
+            }
+            Incident::Heal => return self.heal(),
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, uplink: usize, way: usize, settings: LinkSettings) {
+        self.remember_reordering(uplink, way);
+        self.lines[uplink].ways[way].settings = settings;
+        self.remember_reordering(uplink, way);
+    }
+
+    pub(super) fn remember_reordering(&mut self, uplink: usize, way: usize) {
+        let line = &mut self.lines[uplink];
+        let settings = &line.ways[way].settings;
+        if settings.reordering.share != PartsPerMillion(0) || settings.duplication != PartsPerMillion(0) {
+            line.reordered[way] = Some(self.now);
+        }
+    }
+
+    fn set_blackholes(&mut self, uplink: usize, ways: [bool; 2]) {
+        for (link, is_hole) in self.lines[uplink].ways.iter_mut().zip(ways) {
+            link.blackhole = is_hole;
+        }
+    }
+
+    fn learn_carrier(&mut self, uplink: usize) -> Step {
+        let (clock, has_carrier) = (self.ends[BOX].clock(self.now), self.lines[uplink].has_carrier);
+        let Some(tunnel) = &mut self.ends[BOX].tunnel else { return Ok(()) };
+        if has_carrier {
+            tunnel.handle_uplink_attached(clock, Self::id(uplink));
+        } else {
+            tunnel.handle_uplink_detached(clock, Self::id(uplink), Reason::NoCarrier);
+        }
+        self.drain(BOX)
+    }
+
+    pub(super) fn start(&mut self, end: usize) {
+        // Now and then a machine has lost its clock, and what it draws may be lower than before.
+        let has_lost_clock = self.random.below(8) == 0;
+        let time_of_day = self.now / MILLISECOND + if has_lost_clock { 0 } else { TIME_OF_DAY };
+        let epoch = epoch(time_of_day, self.random.next());
+        self.ends[end].start(self.now, epoch);
+        self.say(|| format!("end {end} starts, epoch {epoch:x}"));
+        if end == BOX {
+            let clock = self.ends[BOX].clock(self.now);
+            for (uplink, line) in self.lines.iter_mut().enumerate() {
+                line.port += 1;
+                if let (true, Some(tunnel)) = (line.has_carrier, &mut self.ends[BOX].tunnel) {
+                    tunnel.handle_uplink_attached(clock, Self::id(uplink));
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self, end: usize, says_bye: bool) -> Step {
+        let clock = self.ends[end].clock(self.now);
+        let Some(tunnel) = &mut self.ends[end].tunnel else { return Ok(()) };
+        if says_bye {
+            tunnel.handle_shutdown(clock);
+            self.drain(end)?;
+        }
+        self.ends[end].stop();
+        self.oracle.on_stopped(end);
+        self.all_up_since = None;
+        Ok(())
+    }
+
+    fn heal(&mut self) -> Step {
+        for uplink in 0..self.lines.len() {
+            self.set_blackholes(uplink, [false; 2]);
+            for way in [UP, DOWN] {
+                self.change(uplink, way, self.plan.uplinks[uplink].healed[way].clone());
+            }
+            if !std::mem::replace(&mut self.lines[uplink].has_carrier, true) {
+                self.learn_carrier(uplink)?;
+            }
+        }
+        for end in [GATEWAY, BOX] {
+            self.ends[end].stalled_until = self.now;
+            if self.ends[end].tunnel.is_none() {
+                self.start(end);
+            }
+            self.ends[end].refresh_due(self.now);
+        }
+        Ok(())
+    }
+}
