@@ -457,6 +457,12 @@ fn send(arguments: &SourceArguments) -> Result<(), Failure> {
 }
 
 fn send_flood(arguments: &FloodArguments) -> Result<(), Failure> {
+    if !namespaces::is_inside()? {
+        return Err(Failure::Usage(
+            "flood: forged datagrams stay in the lab: bring it up, and run this by 'ip netns exec braid-isp-NAME'"
+                .to_owned(),
+        ));
+    }
     let &FloodArguments { to, sources, from, duration, rate, seed, probes } = arguments;
     let sources = from.map_or(Sources::Many(sources), Sources::One);
     let report = flood::flood(&FloodOptions { to, sources, duration, rate, seed, probes });

@@ -1,6 +1,7 @@
 //! The lab's network: namespaces and what joins them, made and removed with ip(8).
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -208,6 +209,17 @@ pub fn leftovers(namespace: &str, tap: &str) -> Vec<String> {
         ));
     }
     left
+}
+
+/// Whether this process is in one of the lab's namespaces.
+///
+/// # Errors
+/// What cannot be found out.
+pub fn is_inside() -> Result<bool, String> {
+    // Each namespace is a file of its own (namespaces(7)), to which ip(8) gives a name.
+    let identity = |path: &str| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let own = identity("/proc/self/ns/net").map_err(|error| format!("cannot look at /proc/self/ns/net: {error}"))?;
+    Ok(existing()?.iter().any(|name| identity(&format!("/run/netns/{name}")).is_ok_and(|named| named == own)))
 }
 
 /// A command that will run in a namespace, and that ends when this process does, however that ends (setpriv(1) sets

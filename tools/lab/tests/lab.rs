@@ -170,6 +170,12 @@ fn a_scenario_that_cannot_be_obeyed_is_told_in_one_line() {
     assert_told(&output, 2, &["no-such-scenario", "demo"]);
 }
 
+#[test]
+fn nothing_is_flooded_outside_the_lab() {
+    let output = Command::new(LAB).args(["flood", "--to", "127.0.0.1:9"]).output().expect("the lab runs");
+    assert_told(&output, 2, &["stay in the lab"]);
+}
+
 fn assert_told(output: &Output, code: i32, culprits: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{said}");
