@@ -344,6 +344,17 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_that_nothing_waits_for_is_not_given_up() {
+        let mut receiver = receiver();
+        receiver.set_live(at(70), UplinkSet::only(uplink(1)));
+        receiver.on_announcement(at(80), uplink(1), 102);
+        assert_eq!(feed(&mut receiver, 90, 0, 100), [100], "an uplink that had been silent comes back with its queue");
+        assert_eq!(feed(&mut receiver, 91, 1, 102), [102], "but no later frame waits for it");
+        assert_eq!(feed(&mut receiver, 92, 0, 101), []);
+        assert_eq!(receiver.counters().lost, 0, "it came, if late");
+    }
+
+    #[test]
     fn a_dead_uplink_holds_back_until_the_window_or_until_it_is_known_to_be_dead() {
         let mut receiver = receiver();
         assert_eq!(feed(&mut receiver, 1, 0, 101), []);

@@ -302,6 +302,71 @@ fn a_restart_of_either_end_is_delivered_again_within_a_probe_interval() {
 }
 
 #[test]
+fn what_a_former_gateway_has_sent_is_not_taken_for_the_next_ones() {
+    for mode in Mode::ALL {
+        let mut world = World::new(mode);
+        world.stream(GATEWAY, 0..500);
+        world.restart(GATEWAY, 99);
+        world.stream(GATEWAY, 500..1500);
+        world.run(100);
+        let missing = world.missing(GATEWAY);
+        assert!(missing <= 130, "{mode:?}: what was sent until the box was found again, but {missing} are missing");
+    }
+}
+
+#[test]
+fn a_probe_left_from_a_former_start_is_no_restart() {
+    for mode in Mode::ALL {
+        let mut world = World::new(mode);
+        world.stream(BOX, 0..100);
+        // The new box is heard by the faster uplink while probes of the old one are still on their way by the slower.
+        world.restart(GATEWAY, 99);
+        world.restart(BOX, 98);
+        world.run(300);
+        assert_eq!(world.states(GATEWAY), [State::Up, State::Up], "{mode:?}");
+        world.stream(BOX, 1000..1500);
+        world.run(100);
+        assert_eq!(world.delivered[GATEWAY].iter().filter(|(number, _)| *number >= 1000).count(), 500, "{mode:?}");
+    }
+}
+
+#[test]
+fn the_peer_learns_at_once_of_an_uplink_that_is_unplugged() {
+    let mut world = World::new(Mode::BalanceRr);
+    world.stream(GATEWAY, 0..100);
+    world.ends[BOX].handle_uplink_detached(world.now, id(1), Reason::NoCarrier);
+    world.drain(BOX);
+    world.links[1].towards_box = false;
+    world.links[1].towards_gateway = false;
+    world.stream(GATEWAY, 100..400);
+    world.run(100);
+    let lost = world.missing(GATEWAY);
+    assert!(lost <= 34, "half of what is sent until the news has come by the faster one, and was under way: {lost}");
+}
+
+#[test]
+fn a_sender_that_pauses_loses_nothing_by_the_slower_uplink() {
+    let mut world = World::new(Mode::BalanceRr);
+    world.stream(BOX, 0..100);
+    // All that was under way has come before the box goes on, and its probes are overdue.
+    let paused = world.now;
+    while world.now < paused + Duration::from_millis(150) {
+        world.now = world.now + Duration::from_millis(1);
+        while let Some(entry) = world.flying.first_entry().filter(|entry| entry.key().0 <= world.now) {
+            let (to, uplink, datagram) = entry.remove();
+            if to == GATEWAY {
+                world.ends[GATEWAY].handle_datagram(world.now, Arrival::Path(world.path(uplink)), datagram);
+            }
+        }
+        world.ends[GATEWAY].handle_timeout(world.now);
+        world.drain(GATEWAY);
+    }
+    world.stream(BOX, 100..300);
+    world.run(100);
+    assert_eq!(world.missing(BOX), 0);
+}
+
+#[test]
 fn the_gateway_follows_an_uplink_whose_address_changes() {
     let mut world = World::new(Mode::BalanceRr);
     world.stream(BOX, 0..500);

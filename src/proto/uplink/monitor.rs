@@ -151,10 +151,12 @@ impl Uplink {
         self.is_of_peer
     }
 
-    /// Something of the peer's came by this uplink.
+    /// Something of the peer's came by this uplink. If it is detached, that was the last of it.
     #[inline]
     pub fn on_heard(&mut self, now: Instant) {
-        self.heard_at = Some(now);
+        if self.attached {
+            self.heard_at = Some(now);
+        }
     }
 
     /// A probe came; `next_in` is what it announces.
