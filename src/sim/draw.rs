@@ -15,6 +15,10 @@ use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
 /// The shortest world: it needs time to go wrong, and time to be well again.
 pub const SECONDS_MIN: u64 = 40;
+/// The longest: the oracle remembers every frame.
+pub const SECONDS_MAX: u64 = 3600;
+/// The time in which a world is drawn its share of incidents, so that longer ones have more.
+const SHARE_OF_TROUBLE: Nanoseconds = 40 * SECOND;
 /// How long every uplink may take to be up again once all is well: the longest proof is 8 s, a tunnel that had gone
 /// idle probes once a second, and a path that was only lost to the gateway has to be noticed first.
 const RECOVERY_MAX: Nanoseconds = 12 * SECOND;
@@ -73,10 +77,10 @@ impl Troubles {
 /// The plan of `seed`, for a world of so many seconds.
 ///
 /// # Panics
-/// If it is shorter than [`SECONDS_MIN`].
+/// If it is shorter than [`SECONDS_MIN`] or longer than [`SECONDS_MAX`].
 #[must_use]
 pub fn plan(seed: u64, seconds: u64) -> Plan {
-    assert!(seconds >= SECONDS_MIN, "a world needs {SECONDS_MIN} seconds at least");
+    assert!((SECONDS_MIN..=SECONDS_MAX).contains(&seconds), "a world has {SECONDS_MIN} to {SECONDS_MAX} seconds");
     let random = &mut Random::new(seed ^ 0x006b_7261_6964);
     let until = seconds * SECOND;
     let quiet_from = until - QUIET_FOR;
@@ -236,7 +240,7 @@ fn draw_incidents(
         (troubles.changes, 8, draw_change),
     ];
     for (_, most, draw) in kinds.into_iter().filter(|(has_it, ..)| *has_it) {
-        for _ in 0..random.between(1, most) {
+        for _ in 0..random.between(1, most) * heal_at.div_ceil(SHARE_OF_TROUBLE) {
             let begin = random.between(CALM_UNTIL, heal_at - 1);
             // Often short, now and then long.
             let longest = *random.pick(&[50 * MILLISECOND, 500 * MILLISECOND, 2 * SECOND, 8 * SECOND]);

@@ -182,7 +182,7 @@ struct SimulateArguments {
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
     /// How long each world lasts, in simulated seconds
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(draw::SECONDS_MIN..=86_400))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(draw::SECONDS_MIN..=draw::SECONDS_MAX))]
     seconds: u64,
     /// Tell all that happens
     #[arg(long)]
