@@ -168,6 +168,13 @@ const fn default_size() -> usize {
 #[derive(Debug)]
 pub struct ScenarioError(String);
 
+impl ScenarioError {
+    /// What the message quotes may hold line breaks.
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into().replace(char::is_control, "\u{fffd}"))
+    }
+}
+
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -228,7 +235,7 @@ impl Scenario {
         let path = Path::new(name);
         let text = std::fs::read_to_string(path).map_err(|error| {
             let shipped = SHIPPED.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-            ScenarioError(format!("cannot read the scenario '{name}': {error}: give a file, or one of {shipped}"))
+            ScenarioError::new(format!("cannot read the scenario '{name}': {error}: give a file, or one of {shipped}"))
         })?;
         Self::parse(name, &text, path.parent().unwrap_or(Path::new("")))
     }
@@ -241,10 +248,10 @@ impl Scenario {
         let mut scenario: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_at(text, span.start));
             let message = error.message().replace('\n', " ");
-            ScenarioError(format!("{origin}: line {line}: {message}"))
+            ScenarioError::new(format!("{origin}: line {line}: {message}"))
         })?;
         scenario.folder = folder.to_owned();
-        let complain = |message| ScenarioError(format!("{origin}: {message}"));
+        let complain = |message| ScenarioError::new(format!("{origin}: {message}"));
         scenario.check().map_err(|complaint| complain(complaint.locate(text)))?;
         Ok(scenario)
     }
@@ -282,9 +289,9 @@ impl Scenario {
         let text = match SHIPPED_TRACES.iter().find(|(shipped, _)| shipped == name) {
             Some((_, text)) => (*text).to_owned(),
             None => std::fs::read_to_string(self.folder.join(name))
-                .map_err(|error| ScenarioError(format!("cannot read the trace '{name}': {error}")))?,
+                .map_err(|error| ScenarioError::new(format!("cannot read the trace '{name}': {error}")))?,
         };
-        parse_opportunities(&text).map(Some).map_err(|message| ScenarioError(format!("trace '{name}': {message}")))
+        parse_opportunities(&text).map(Some).map_err(|message| ScenarioError::new(format!("trace '{name}': {message}")))
     }
 }
 
