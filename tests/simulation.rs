@@ -1,28 +1,17 @@
 //! The simulator's worlds, and the committed table of what each mode makes of each fault.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use braid::sim::{cases, draw, world::World};
+use braid::sim::{cases, run_seed};
 
 /// Few enough for a build without optimisation; `.ci/run` has many more run by `braid-lab simulate`.
 const SEEDS: std::ops::Range<u64> = 1..101;
 const SECONDS: u64 = 60;
 
-fn fails(seed: u64) -> Option<String> {
-    let run = || World::new(draw::plan(seed, SECONDS), None).run();
-    let objection = match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(outcome) => outcome.err()?.to_string(),
-        Err(_) => "panic".to_owned(),
-    };
-    Some(format!(
-        "seed {seed}: {objection}\n  repeat it by: tools/cargo run --release --package braid-lab -- simulate --seed {seed} --tell"
-    ))
-}
-
 #[test]
 fn the_core_keeps_its_promises_in_worlds_full_of_trouble() {
     println!("seeds {SEEDS:?}");
+    let fails = |seed| run_seed(seed, SECONDS, None).err();
     let failures: Vec<String> = thread::scope(|scope| {
         let halves =
             [0, 1].map(|half| scope.spawn(move || SEEDS.filter(|seed| seed % 2 == half).filter_map(fails).collect()));

@@ -27,6 +27,26 @@ pub mod shaper;
 mod tests;
 pub mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs the world of `seed` for so many simulated seconds. What happens is told to `tell`.
+///
+/// # Errors
+/// What the oracle objected to first, or that the core panicked, and the command that repeats it.
+pub fn run_seed(seed: u64, seconds: u64, tell: Option<world::Tell>) -> Result<report::Report, String> {
+    // The message of a panic has been printed when it comes here.
+    let world = || world::World::new(draw::plan(seed, seconds), tell).run();
+    let objection = match catch_unwind(AssertUnwindSafe(world)) {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err(violation)) => violation.to_string(),
+        Err(_) => "the core panicked".to_owned(),
+    };
+    Err(format!(
+        "seed {seed}: {objection}: repeat it by: tools/cargo run --release --package braid-lab -- simulate --seed {seed} \
+         --seconds {seconds} --tell"
+    ))
+}
+
 /// Time in a simulated world, in nanoseconds since it began.
 pub type Nanoseconds = u64;
 

@@ -192,8 +192,6 @@ pub struct Tunnel<T> {
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
-    /// From when on none will be, unless something comes.
-    all_silent_at: Instant,
     probe_clock: ProbeClock,
     control_counter: u32,
     next_sequence: u64,
@@ -232,7 +230,6 @@ impl<T: Payload> Tunnel<T> {
             known: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
-            all_silent_at: now,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             control_counter: 0,
             next_sequence: seq::begin(settings.first_sequence),
@@ -324,16 +321,19 @@ impl<T: Payload> Tunnel<T> {
     }
 
     fn on_heard(&mut self, now: Instant, uplink: UplinkId) {
-        let was_silence_common = now >= self.all_silent_at;
-        if was_silence_common {
-            self.known.iter().for_each(|known| self.uplinks[known.index()].excuse(now, self.all_silent_at));
-        }
-        let of_uplink = &mut self.uplinks[uplink.index()];
-        of_uplink.on_heard(now);
-        self.all_silent_at = self.all_silent_at.max(of_uplink.silent_at().unwrap_or(now));
+        let was_silence_common = !self.uplinks[uplink.index()].is_heard(now) && self.excuse_common_silence(now);
+        self.uplinks[uplink.index()].on_heard(now);
         if was_silence_common || !self.heard.contains(uplink) {
             self.refresh_heard(now);
         }
+    }
+
+    /// Whether all uplinks are silent, which says nothing of any one of them.
+    fn excuse_common_silence(&mut self, now: Instant) -> bool {
+        let silent_at = self.known.iter().filter_map(|known| self.uplinks[known.index()].silent_at()).max();
+        let Some(all_silent_at) = silent_at.filter(|at| now >= *at) else { return false };
+        self.known.iter().for_each(|known| self.uplinks[known.index()].excuse(now, all_silent_at));
+        true
     }
 
     /// Time has passed: does all that is due.
