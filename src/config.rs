@@ -102,6 +102,24 @@ pub struct UplinkConfig {
     pub weight: u8,
 }
 
+/// What the kernel is asked to do for many packets at once instead of for each (`--offload`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// The TAP hands out and takes super-frames, and leaves checksums to us (IFF_VNET_HDR, TUNSETOFFLOAD).
+    pub tap: bool,
+    /// Datagrams of one size for one uplink are sent as one (UDP_SEGMENT, udp(7)).
+    pub gso: bool,
+    /// Datagrams that come together are received as one (UDP_GRO, udp(7)).
+    pub gro: bool,
+}
+
+impl Offloads {
+    /// Everything.
+    pub const ALL: Self = Self { tap: true, gso: true, gro: true };
+    /// Nothing.
+    pub const NONE: Self = Self { tap: false, gso: false, gro: false };
+}
+
 /// What both ends need.
 #[derive(Clone, Debug)]
 pub struct TunnelConfig {
@@ -121,6 +139,8 @@ pub struct TunnelConfig {
     pub cpu: Option<usize>,
     /// How long to spin for events before sleeping; zero sleeps at once.
     pub busy_poll: Duration,
+    /// What to leave to the kernel, if it can.
+    pub offloads: Offloads,
     /// What to log.
     pub log: tracing::Level,
 }

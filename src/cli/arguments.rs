@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser};
 
 use super::UsageError;
 use crate::config::{
-    BoxConfig, Cidr, GRE_IN_UDP_PORT, GatewayConfig, HostPort, InterfaceName, Mtu, TAP_MTU_MAX, TAP_MTU_MIN,
+    BoxConfig, Cidr, GRE_IN_UDP_PORT, GatewayConfig, HostPort, InterfaceName, Mtu, Offloads, TAP_MTU_MAX, TAP_MTU_MIN,
     TunnelConfig, UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
@@ -101,6 +101,10 @@ struct TunnelArguments {
     /// Spin for this long before sleeping, up to 1s: less latency for more CPU
     #[arg(long, value_name = "DURATION", value_parser = parse_busy_poll, default_value = "0s")]
     busy_poll: Duration,
+    /// What to have the kernel do for many packets at once, if it can: tap (super-frames on the TAP), gso (on the way
+    /// out to the uplinks), gro (on the way in), separated by commas; or none
+    #[arg(long, value_name = "LIST|none", value_parser = parse_offloads, default_value = "tap,gso,gro")]
+    offload: Offloads,
     /// What to log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", value_parser = parse_level, default_value = "info")]
     log: tracing::Level,
@@ -156,6 +160,7 @@ impl TunnelArguments {
             probe_interval: self.probe_interval,
             cpu: self.cpu,
             busy_poll: self.busy_poll,
+            offloads: self.offload,
             log: self.log,
         })
     }
@@ -324,6 +329,25 @@ fn parse_mtu(text: &str) -> Result<Mtu, String> {
     }
     let mtu = text.parse().ok().filter(|mtu| (TAP_MTU_MIN..=TAP_MTU_MAX).contains(mtu));
     mtu.map(Mtu::Fixed).ok_or_else(|| format!("write 'auto', or a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}"))
+}
+
+fn parse_offloads(text: &str) -> Result<Offloads, String> {
+    let mut offloads = Offloads::NONE;
+    if text == "none" {
+        return Ok(offloads);
+    }
+    for name in text.split(',') {
+        let offload = match name {
+            "tap" => &mut offloads.tap,
+            "gso" => &mut offloads.gso,
+            "gro" => &mut offloads.gro,
+            _ => return Err(format!("'{name}' is no offload: tap, gso and gro are, separated by commas; or none")),
+        };
+        if std::mem::replace(offload, true) {
+            return Err(format!("'{name}' is given twice"));
+        }
+    }
+    Ok(offloads)
 }
 
 fn parse_level(text: &str) -> Result<tracing::Level, String> {

@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
-use super::buffers::Lease;
+use super::Tunnel;
+use super::control_message::ControlBuffer;
 use super::datagram_port::DatagramPort;
 use super::netlink::{LinkNews, LinkState, LinkWatcher};
 use super::ring::{Files, Ring};
-use super::uplink_socket::{ControlBuffer, GatewaySocket, UplinkError, UplinkSocket, open_uplink};
+use super::uplink_socket::{GatewaySocket, UplinkError, UplinkSocket, open_uplink};
 use crate::config::UplinkConfig;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::{Path, Tunnel};
+use crate::proto::tunnel::Path;
 use crate::proto::uplink::state::Reason;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 
@@ -35,6 +36,8 @@ pub enum Links {
 /// One uplink's socket, or the want of it.
 struct BoxLink {
     config: UplinkConfig,
+    /// Whether datagrams are to be received together.
+    gro: bool,
     socket: Option<UplinkSocket>,
     /// Whether the ring has yet to be told of the socket, or of its end.
     changed: bool,
@@ -64,7 +67,7 @@ pub struct GatewayLinks {
 
 impl Links {
     /// The box's: a socket for each of `uplinks` to one of `gateways`. `mtu_bound` is the TAP's MTU if it may follow
-    /// the gateway's downwards.
+    /// the gateway's downwards; `gro` has datagrams received together.
     ///
     /// # Errors
     /// If none of the uplinks can be opened; what was said of each.
@@ -73,12 +76,13 @@ impl Links {
         gateways: Vec<SocketAddr>,
         watcher: LinkWatcher,
         mtu_bound: Option<u16>,
+        gro: bool,
     ) -> Result<Self, UplinkError> {
         let mut links = vec![];
         let mut failures = vec![];
         for config in uplinks {
-            let mut link = BoxLink::new(config.clone());
-            match open_uplink(config, &gateways) {
+            let mut link = BoxLink::new(config.clone(), gro);
+            match open_uplink(config, &gateways, gro) {
                 Ok(socket) => link.set(socket),
                 Err(error) if error.is_final => return Err(error),
                 Err(error) => failures.push((links.len(), error)),
@@ -116,7 +120,7 @@ impl Links {
     }
 
     /// Tells the core of the sockets there are, and asks for the state of the interfaces.
-    pub fn start(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+    pub fn start(&mut self, now: Instant, tunnel: &mut Tunnel) {
         let Self::Box(links) = self else { return };
         for (uplink, link) in links.links.iter_mut().enumerate() {
             match &link.socket {
@@ -128,7 +132,7 @@ impl Links {
     }
 
     /// There is news of the interfaces.
-    pub fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+    pub fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel) {
         if let Self::Box(links) = self {
             links.on_news(now, tunnel);
         }
@@ -153,7 +157,7 @@ impl Links {
     }
 
     /// Tries again what is due to be tried again.
-    pub fn on_tick(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+    pub fn on_tick(&mut self, now: Instant, tunnel: &mut Tunnel) {
         let Self::Box(links) = self else { return };
         for (uplink, link) in links.links.iter_mut().enumerate() {
             if link.retry_at.is_some_and(|at| now >= at) {
@@ -210,7 +214,7 @@ impl Links {
 }
 
 impl BoxLinks {
-    fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+    fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel) {
         let mut all_news = vec![];
         let read = self.watcher.read(|news| all_news.push(news));
         for news in all_news {
@@ -232,7 +236,7 @@ impl BoxLinks {
         }
     }
 
-    fn on_link(&mut self, now: Instant, name: &str, state: LinkState, tunnel: &mut Tunnel<Lease>) {
+    fn on_link(&mut self, now: Instant, name: &str, state: LinkState, tunnel: &mut Tunnel) {
         for (uplink, link) in self.links.iter_mut().enumerate() {
             if link.config.device.as_str() == name {
                 link.on_state(now, id(uplink), state, &self.gateways, tunnel);
@@ -240,7 +244,7 @@ impl BoxLinks {
         }
     }
 
-    fn check_all(&mut self, now: Instant, tunnel: &mut Tunnel<Lease>) {
+    fn check_all(&mut self, now: Instant, tunnel: &mut Tunnel) {
         for (uplink, link) in self.links.iter_mut().enumerate() {
             if !link.interface_down {
                 link.check(now, id(uplink), &self.gateways, tunnel);
@@ -250,8 +254,9 @@ impl BoxLinks {
 }
 
 impl BoxLink {
-    const fn new(config: UplinkConfig) -> Self {
-        Self { config, socket: None, changed: false, interface_down: false, retry_at: None, complaint: String::new() }
+    const fn new(config: UplinkConfig, gro: bool) -> Self {
+        let complaint = String::new();
+        Self { config, gro, socket: None, changed: false, interface_down: false, retry_at: None, complaint }
     }
 
     fn set(&mut self, socket: UplinkSocket) {
@@ -266,7 +271,7 @@ impl BoxLink {
         uplink: UplinkId,
         state: LinkState,
         gateways: &[SocketAddr],
-        tunnel: &mut Tunnel<Lease>,
+        tunnel: &mut Tunnel,
     ) {
         let reason = match state {
             LinkState::Up => {
@@ -289,12 +294,12 @@ impl BoxLink {
     }
 
     /// Opens a socket, and takes it if it is better than what there is.
-    fn check(&mut self, now: Instant, uplink: UplinkId, gateways: &[SocketAddr], tunnel: &mut Tunnel<Lease>) {
+    fn check(&mut self, now: Instant, uplink: UplinkId, gateways: &[SocketAddr], tunnel: &mut Tunnel) {
         self.retry_at = None;
         if self.interface_down {
             return;
         }
-        match open_uplink(&self.config, gateways) {
+        match open_uplink(&self.config, gateways, self.gro) {
             Ok(socket) => {
                 let known = self.socket.as_ref().is_some_and(|current| current.is_like(&socket));
                 if !known {

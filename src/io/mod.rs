@@ -4,9 +4,11 @@
 //! reactor until a signal comes.
 
 mod buffers;
+mod control_message;
 mod datagram_port;
 mod hardware_address;
 mod links;
+mod memory;
 mod mtu;
 mod netlink;
 mod provided;
@@ -28,12 +30,16 @@ use links::Links;
 use netlink::LinkWatcher;
 use reactor::{Parts, Reactor, StopError};
 use tap::Tap;
+use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
 
-use crate::config::{BoxConfig, GatewayConfig, HostPort, TunnelConfig};
+use crate::config::{BoxConfig, GatewayConfig, HostPort, Offloads, TunnelConfig};
 use crate::proto::tunnel::peer::epoch;
-use crate::proto::tunnel::{Role, Settings, Tunnel, UplinkSettings};
+use crate::proto::tunnel::{Role, Settings, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
+
+/// The core, as it is driven here: it sends what the TAP has read, and receives what the sockets have.
+type Tunnel = crate::proto::tunnel::Tunnel<Lease, OutboundFrame>;
 
 /// Why a run ended, or never began: one line, with what to do.
 #[derive(Debug)]
@@ -62,9 +68,10 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
         LinkWatcher::open().map_err(|error| RunError(format!("cannot listen for news of the interfaces: {error}")))?;
-    let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.tunnel.mtu, mtu));
+    let offloads = usable(config.tunnel.offloads);
+    let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.tunnel.mtu, mtu), offloads.gro);
     let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
-    run(&config.tunnel, Role::Box, mtu, uplinks.collect(), links.map_err(RunError::from_display)?)
+    run(&config.tunnel, Role::Box, mtu, offloads, uplinks.collect(), links.map_err(RunError::from_display)?)
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -73,16 +80,18 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     let mtu = mtu::for_gateway(config);
-    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen))
+    let offloads = usable(config.tunnel.offloads);
+    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro))
         .map_err(|error| explain_listen(config.listen, &error))?;
     let links = Links::for_gateway(socket, mtu::bound(config.tunnel.mtu, mtu));
-    run(&config.tunnel, Role::Gateway, mtu, vec![], links)
+    run(&config.tunnel, Role::Gateway, mtu, offloads, vec![], links)
 }
 
 fn run(
     config: &TunnelConfig,
     role: Role,
     tap_mtu: u16,
+    offloads: Offloads,
     uplinks: Vec<UplinkSettings>,
     links: Links,
 ) -> Result<(), RunError> {
@@ -91,9 +100,9 @@ fn run(
     pin(config.cpu)?;
     let tap = open_tap(config, role, tap_mtu)?;
     let settings = settings(config, role, tap_mtu, uplinks)?;
-    let tunnel: Tunnel<Lease> = Tunnel::new(sys::monotonic_now(), &settings);
+    let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
-    let parts = Parts { tunnel, tap, links, signals, frame_length_max, busy_poll: config.busy_poll };
+    let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: config.busy_poll };
     let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
     reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
     reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
@@ -120,12 +129,28 @@ fn settings(
 }
 
 fn open_tap(config: &TunnelConfig, role: Role, mtu: u16) -> Result<Tap, RunError> {
-    let mut tap = Tap::open(&config.tap, role).map_err(RunError::from_display)?;
+    let mut tap = Tap::open(&config.tap, role, config.offloads.tap).map_err(RunError::from_display)?;
     tap.set_mtu(mtu).map_err(|error| RunError(format!("cannot set the MTU of '{}' to {mtu}: {error}", config.tap)))?;
     for cidr in &config.addresses {
         tap.add_address(*cidr).map_err(RunError::from_display)?;
     }
     Ok(tap)
+}
+
+/// What this kernel has of the offloads that are wanted for datagrams.
+fn usable(wanted: Offloads) -> Offloads {
+    let has = |name, wanted, option| {
+        let refused = if wanted { uplink_socket::probe_option(option).err() } else { None };
+        if let Some(error) = &refused {
+            tracing::info!("the kernel has no {name} ({error}): each datagram goes through by itself");
+        }
+        wanted && refused.is_none()
+    };
+    Offloads {
+        gso: has("UDP_SEGMENT", wanted.gso, libc::UDP_SEGMENT),
+        gro: has("UDP_GRO", wanted.gro, libc::UDP_GRO),
+        ..wanted
+    }
 }
 
 fn pin(cpu: Option<usize>) -> Result<(), RunError> {

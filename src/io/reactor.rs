@@ -11,31 +11,27 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, types};
 
-use super::buffers::{Arena, Lease};
-use super::datagram_port::{DatagramPort, Received, SENDS_MAX, Sent, Sockets};
+use super::Tunnel;
+use super::buffers::{Arena, Lease, Size};
+use super::datagram_port::receive::{Datagrams, Received};
+use super::datagram_port::send::{Datagram, Sent};
+use super::datagram_port::{DatagramPort, Sockets};
 use super::links::Links;
-use super::provided::{PROVIDED_BUFFERS, ProvidedBuffers};
+use super::memory;
+use super::provided::ProvidedBuffers;
 use super::ring::{Files, Ring, RingError, Woken};
 use super::status::{self, EventLog};
 use super::sys;
 use super::tap::Tap;
-use super::tap_port::{self, READS_MAX, ReadOutcome, TapPort, WRITES_MAX};
+use super::tap_port;
+use super::tap_port::reading::{Frames, READS_MAX, ReadOutcome, TapReading};
+use super::tap_port::writing::{TapWriting, Written};
 use super::token::Token;
-use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::config::Offloads;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::{Arrival, Event, Tunnel};
+use crate::proto::tunnel::{Arrival, Event};
 use crate::proto::uplink::UplinkId;
-
-/// Slots that all hands together can need: those that wait for datagrams and for frames, those held to restore
-/// order, those on their way out.
-const SLOTS_MAX: usize = PROVIDED_BUFFERS + READS_MAX + REORDER_CAPACITY + SENDS_MAX + WRITES_MAX;
-/// Slots that are left to TAP reads and control messages when datagrams come in faster than frames go out.
-const SLOTS_RESERVED: usize = 2 * READS_MAX;
-/// The arena's size is bounded by this too, so that large MTUs have fewer slots rather than more memory.
-const ARENA_BYTES_MAX: usize = 24 << 20;
-
-const _: () = assert!(SLOTS_MAX <= 1 << 16, "a buffer id has 16 bits");
 
 /// Why the reactor has stopped.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ pub enum StopError {
 /// What the reactor is made of, beside what it makes itself.
 pub struct Parts {
     /// The core.
-    pub tunnel: Tunnel<Lease>,
+    pub tunnel: Tunnel,
     /// Where frames come from and go to.
     pub tap: Tap,
     /// Where datagrams come from and go to.
@@ -58,6 +54,8 @@ pub struct Parts {
     pub signals: OwnedFd,
     /// The longest frame, in bytes.
     pub frame_length_max: usize,
+    /// What is left to the kernel.
+    pub offloads: Offloads,
     /// How long to spin before sleeping.
     pub busy_poll: Duration,
 }
@@ -70,10 +68,11 @@ pub struct Reactor {
     ring: Ring,
     files: Files,
     provided: ProvidedBuffers,
-    tap_port: TapPort,
+    reading: TapReading,
+    writing: TapWriting,
     port: DatagramPort,
     arena: Rc<Arena>,
-    tunnel: Tunnel<Lease>,
+    tunnel: Tunnel,
     links: Links,
     tap: Tap,
     signals: OwnedFd,
@@ -88,26 +87,31 @@ impl Reactor {
     /// # Errors
     /// Why not, and what to do.
     pub fn new(parts: Parts) -> Result<Self, RingError> {
-        let Parts { tunnel, tap, links, signals, frame_length_max, busy_poll } = parts;
+        let Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll } = parts;
         let advise = |what: &'static str| move |error: io::Error| RingError::advise(what, &error);
         let mut ring = Ring::new()?;
         ring.register_own_descriptor();
         let mut files = Files::register(&ring)?;
-        let arena = new_arena(frame_length_max).map_err(advise("map the packet buffers"))?;
-        let fixed = register_arena(&ring, &arena);
-        let provided = ProvidedBuffers::register(&ring, &arena)?;
+        let received = if offloads.gro { Size::Large } else { Size::Small };
+        let read = TapReading::slot_size(tap.offloads.is_some());
+        let arena = memory::arena(frame_length_max, received, read).map_err(advise("map the packet buffers"))?;
+        let fixed = std::env::var_os("BRAID_FIXED").is_some() && register_arena(&ring, &arena);
+        let provided = ProvidedBuffers::register(&ring, &arena, received)?;
         // Before the TAP is registered, since the ring looks at the file's flags then.
         let reads_max = prepare_reads(&tap).map_err(advise("set the TAP up for reading"))?;
         files
             .set(&ring, tap_port::FILE_PLACE, tap.as_fd().as_raw_fd())
             .map_err(advise("register the TAP with io_uring"))?;
-        let tap_port = TapPort::new(&arena, reads_max, fixed);
-        let port = DatagramPort::new(if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink });
+        let reading = TapReading::new(&arena, tap.offloads.is_some(), reads_max, fixed);
+        let writing = TapWriting::new(tap.offloads);
+        let sockets = if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink };
+        let port = DatagramPort::new(sockets, offloads.gso);
         Ok(Self {
             ring,
             files,
             provided,
-            tap_port,
+            reading,
+            writing,
             port,
             arena,
             tunnel,
@@ -142,6 +146,7 @@ impl Reactor {
             }
             self.links.on_tick(now, &mut self.tunnel);
             self.drain(now).map_err(StopError::Ring)?;
+            self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
             self.wait(now).map_err(StopError::Ring)?;
             let woken_at = sys::monotonic_now();
@@ -163,9 +168,9 @@ impl Reactor {
     /// Brings everything that receives up to strength.
     fn replenish(&mut self) -> io::Result<()> {
         self.links.apply(&mut self.ring, &mut self.files, &mut self.port)?;
-        self.provided.fill(SLOTS_RESERVED);
+        self.provided.fill(memory::SLOTS_RESERVED);
         self.port.arm(&mut self.ring, &self.provided)?;
-        self.tap_port.replenish(&mut self.ring)
+        self.reading.replenish(&mut self.ring)
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<Woken> {
@@ -192,9 +197,13 @@ impl Reactor {
         while let Some(entry) = self.ring.reap() {
             match Token::unpack(entry.user_data()) {
                 Some(Token::TapRead { slot }) => self.on_tap_read(now, slot, entry.result())?,
-                Some(Token::TapWrite { index }) => self.on_tap_written(index, entry.result()),
-                Some(Token::Receive { socket, generation }) => self.on_received(now, socket, generation, &entry),
-                Some(Token::Send { socket, index }) => self.on_sent(now, socket, index, entry.result()),
+                Some(Token::TapWrite { index }) => self.on_tap_written(index, entry.result()).map_err(StopError::Ring)?,
+                Some(Token::Receive { socket, generation }) => {
+                    self.on_received(now, socket, generation, &entry).map_err(StopError::Ring)?;
+                }
+                Some(Token::Send { socket, index }) => {
+                    self.on_sent(now, socket, index, entry.result()).map_err(StopError::Ring)?;
+                }
                 Some(Token::Signal) => self.on_signal(now).map_err(StopError::Ring)?,
                 Some(Token::LinkNews) => self.on_link_news(now).map_err(StopError::Ring)?,
                 Some(Token::Cancel) => {}
@@ -206,44 +215,89 @@ impl Reactor {
     }
 
     fn on_tap_read(&mut self, now: Instant, slot: u32, result: i32) -> Result<(), StopError> {
-        match self.tap_port.on_read(slot, result) {
-            ReadOutcome::Frame(frame) => self.tunnel.handle_frame(now, frame),
-            ReadOutcome::Empty => {}
-            ReadOutcome::Failed(error) => return Err(StopError::Tap(error)),
+        match self.reading.on_read(slot, result) {
+            ReadOutcome::Frames(frames) => self.on_frames(now, frames).map_err(StopError::Ring),
+            ReadOutcome::Empty => Ok(()),
+            ReadOutcome::Failed(error) => Err(StopError::Tap(error)),
+        }
+    }
+
+    fn on_frames(&mut self, now: Instant, frames: Frames) -> io::Result<()> {
+        for frame in frames {
+            match frame {
+                Ok(frame) => self.tunnel.handle_frame(now, frame),
+                Err(reason) => self.tunnel.count_drops(reason, 1),
+            }
+            self.send_frames()?;
         }
         Ok(())
     }
 
-    fn on_tap_written(&mut self, index: u32, result: i32) {
-        if let Err(reason) = self.tap_port.on_written(index, result) {
-            self.tunnel.count_drop(reason);
+    fn on_tap_written(&mut self, index: u32, result: i32) -> io::Result<()> {
+        let written = self.writing.on_written(&mut self.ring, index, result)?;
+        self.note_written(written);
+        Ok(())
+    }
+
+    fn note_written(&mut self, written: Written) {
+        match written {
+            Written::Fine => {}
+            Written::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
+            Written::RunsRefused(errno) => tracing::warn!(
+                "the TAP does not take super-frames ({}): each frame is written by itself from now on",
+                io::Error::from_raw_os_error(errno)
+            ),
         }
     }
 
-    fn on_received(&mut self, now: Instant, socket: u8, generation: u16, entry: &cqueue::Entry) {
+    fn on_received(&mut self, now: Instant, socket: u8, generation: u16, entry: &cqueue::Entry) -> io::Result<()> {
         match self.port.on_received(&mut self.provided, socket, generation, entry) {
-            Received::Datagram(datagram, path) => {
-                let arrival = match (path, UplinkId::new(socket)) {
+            Received::Datagrams(datagrams) => {
+                let arrival = match (datagrams.path, UplinkId::new(socket)) {
                     (Some(path), _) => Arrival::Path(path),
                     (None, Some(uplink)) => Arrival::Uplink(uplink),
                     (None, None) => unreachable!("sockets are numbered as uplinks are"),
                 };
-                self.tunnel.handle_datagram(now, arrival, datagram);
+                self.on_datagrams(now, arrival, datagrams)?;
             }
-            Received::Dropped(reason) => self.tunnel.count_drop(reason),
+            Received::Dropped(reason) => self.tunnel.count_drops(reason, 1),
             Received::Ended => {}
             Received::Failed(errno) => self.on_socket_failed(now, socket, errno),
         }
+        Ok(())
     }
 
-    fn on_sent(&mut self, now: Instant, uplink: u8, index: u32, result: i32) {
-        match self.port.on_sent(index, result) {
-            Sent::Taken => {}
-            Sent::Dropped(reason) => self.tunnel.count_drop(reason),
-            Sent::Failed(errno) => {
-                self.tunnel.count_drop(DropReason::SendFailed);
+    fn on_datagrams(&mut self, now: Instant, arrival: Arrival, datagrams: Datagrams) -> io::Result<()> {
+        let is_scarce = memory::is_scarce(&self.arena);
+        for datagram in datagrams.each() {
+            match memory::keep(&self.arena, datagram, is_scarce) {
+                Ok(datagram) => self.tunnel.handle_datagram(now, arrival, datagram),
+                Err(reason) => self.tunnel.count_drops(reason, 1),
+            }
+            self.deliver_frames()?;
+        }
+        Ok(())
+    }
+
+    fn on_sent(&mut self, now: Instant, uplink: u8, index: u32, result: i32) -> io::Result<()> {
+        let sent = self.port.on_sent(&mut self.ring, index, result)?;
+        self.note_sent(now, uplink, sent);
+        Ok(())
+    }
+
+    fn note_sent(&mut self, now: Instant, uplink: u8, sent: Sent) {
+        match sent {
+            Sent::Fine => {}
+            Sent::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
+            Sent::Failed(errno, count) => {
+                self.tunnel.count_drops(DropReason::SendFailed, count);
                 self.on_socket_failed(now, uplink, errno);
             }
+            Sent::RunsRefused(errno) => tracing::warn!(
+                "uplink {uplink}: its interface does not take several datagrams at once ({}): \
+                 each is sent by itself from now on",
+                io::Error::from_raw_os_error(errno)
+            ),
         }
     }
 
@@ -254,35 +308,58 @@ impl Reactor {
         }
     }
 
-    /// Submits all that the core wants sent and delivered, frames before the control messages made after them.
+    /// Takes all that the core wants sent and delivered, frames before the control messages made after them.
     fn drain(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(mut frame) = self.tunnel.poll_frame() {
-            frame.payload.prepend(&frame.header);
-            for uplink in frame.uplinks.iter() {
-                self.send(uplink, frame.payload.clone())?;
-            }
-        }
+        self.send_frames()?;
         while let Some(control) = self.tunnel.poll_control() {
-            match self.arena.lease_copy(control.bytes.as_slice()) {
-                Some(lease) => self.send(control.uplink, lease)?,
-                None => self.tunnel.count_drop(DropReason::NoBuffer),
+            match self.arena.copy(control.bytes.as_slice()) {
+                Some(lease) => self.send(control.uplink, Datagram { head: lease, body: None })?,
+                None => self.tunnel.count_drops(DropReason::NoBuffer, 1),
             }
         }
-        while let Some(frame) = self.tunnel.poll_deliver() {
-            if let Err(reason) = self.tap_port.write(&mut self.ring, frame)? {
-                self.tunnel.count_drop(reason);
-            }
-        }
+        self.deliver_frames()?;
         self.report_events(now);
         Ok(())
     }
 
-    fn send(&mut self, uplink: UplinkId, lease: Lease) -> io::Result<()> {
-        let path = self.tunnel.path(uplink);
-        let destination = self.links.destination(uplink, path);
-        if let Err(reason) = self.port.send(&mut self.ring, uplink, lease, destination)? {
-            self.tunnel.count_drop(reason);
+    #[inline]
+    fn send_frames(&mut self) -> io::Result<()> {
+        while let Some(frame) = self.tunnel.poll_frame() {
+            let mut head = frame.payload.head;
+            head.prepend(&frame.header);
+            let datagram = Datagram { head: head.freeze(), body: frame.payload.body };
+            for uplink in frame.uplinks.iter() {
+                self.send(uplink, datagram.clone())?;
+            }
         }
+        Ok(())
+    }
+
+    #[inline]
+    fn deliver_frames(&mut self) -> io::Result<()> {
+        while let Some(frame) = self.tunnel.poll_deliver() {
+            let written = self.writing.write(&mut self.ring, frame)?;
+            self.note_written(written);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, uplink: UplinkId, datagram: Datagram) -> io::Result<()> {
+        let (tunnel, links) = (&self.tunnel, &mut self.links);
+        let destination = || links.destination(uplink, tunnel.path(uplink));
+        match self.port.send(&mut self.ring, uplink, datagram, destination)? {
+            Sent::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Submits what has waited for company within the batch.
+    fn flush(&mut self) -> io::Result<()> {
+        self.port.flush(&mut self.ring)?;
+        let written = self.writing.flush(&mut self.ring)?;
+        self.note_written(written);
         Ok(())
     }
 
@@ -326,7 +403,7 @@ impl Reactor {
     fn on_signal(&mut self, now: Instant) -> io::Result<()> {
         while let Some(signal) = sys::read_signal(&self.signals)? {
             if signal == libc::SIGUSR1 {
-                status::log_counters(now, &self.tunnel, self.arena.leased_slots());
+                status::log_counters(now, &self.tunnel, self.arena.held_slots());
             } else {
                 tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
                 self.stopping = true;
@@ -344,8 +421,9 @@ impl Reactor {
     fn stop(&mut self, now: Instant) -> io::Result<()> {
         self.tunnel.handle_shutdown(now);
         self.drain(now)?;
+        self.flush()?;
         self.ring.submit_and_look()?;
-        status::log_counters(now, &self.tunnel, self.arena.leased_slots());
+        status::log_counters(now, &self.tunnel, self.arena.held_slots());
         Ok(())
     }
 }
@@ -364,13 +442,6 @@ fn poll_readable(ring: &mut Ring, descriptor: i32, token: Token) -> io::Result<(
     let entry = opcode::PollAdd::new(types::Fd(descriptor), libc::POLLIN as u32).build().user_data(token.pack());
     // SAFETY: The operation points to no memory.
     unsafe { ring.push(&entry) }
-}
-
-fn new_arena(frame_length_max: usize) -> io::Result<Rc<Arena>> {
-    const COMMON_SLOT_SIZE: usize = 2048;
-    let needed = super::datagram_port::RECEIVE_PREFIX_MAX + crate::proto::wire::FRAME_HEADER_LENGTH + frame_length_max;
-    let slot_size = needed.next_multiple_of(1024).max(COMMON_SLOT_SIZE);
-    Arena::new(SLOTS_MAX.min(ARENA_BYTES_MAX / slot_size), slot_size)
 }
 
 /// Registers the arena as one buffer, so that the kernel need not look up its pages for every read and write.

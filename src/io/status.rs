@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::buffers::Lease;
+use super::Tunnel;
 use crate::proto::time::{Instant, nanos};
-use crate::proto::tunnel::{Event, Tunnel};
+use crate::proto::tunnel::Event;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
 use crate::proto::uplink::{UplinkId, UplinkSet};
@@ -30,7 +30,7 @@ impl EventLog {
     }
 
     /// Logs an event, one line; `lost_before` are those that the core has had to drop.
-    pub fn log(&mut self, now: Instant, tunnel: &Tunnel<Lease>, event: &Event, lost_before: u64) {
+    pub fn log(&mut self, now: Instant, tunnel: &Tunnel, event: &Event, lost_before: u64) {
         self.unlogged += lost_before;
         if self.may_log(now) {
             log_event(tunnel, event);
@@ -67,7 +67,7 @@ impl EventLog {
     }
 }
 
-fn log_event(tunnel: &Tunnel<Lease>, event: &Event) {
+fn log_event(tunnel: &Tunnel, event: &Event) {
     match event {
         Event::Uplink(uplink, change) => {
             let name = tunnel.uplink(*uplink).name;
@@ -95,7 +95,7 @@ fn log_event(tunnel: &Tunnel<Lease>, event: &Event) {
 
 /// Logs all counters, a line for the tunnel and one for each uplink. `buffers_in_use` are the packet buffers that are
 /// neither free nor waiting for what may come.
-pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>, buffers_in_use: usize) {
+pub fn log_counters(now: Instant, tunnel: &Tunnel, buffers_in_use: usize) {
     let counters = tunnel.counters();
     let drops: Vec<String> =
         counters.drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
@@ -113,11 +113,11 @@ pub fn log_counters(now: Instant, tunnel: &Tunnel<Lease>, buffers_in_use: usize)
     known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
 }
 
-fn known_uplinks(tunnel: &Tunnel<Lease>) -> UplinkSet {
+fn known_uplinks(tunnel: &Tunnel) -> UplinkSet {
     UplinkId::all().filter(|uplink| !tunnel.uplink(*uplink).name.as_str().is_empty()).collect()
 }
 
-fn log_uplink(now: Instant, tunnel: &Tunnel<Lease>, uplink: UplinkId) {
+fn log_uplink(now: Instant, tunnel: &Tunnel, uplink: UplinkId) {
     let uplink = tunnel.uplink(uplink);
     let measured = &uplink.measurements;
     let milliseconds =

@@ -130,6 +130,17 @@ pub fn nowait_capable(file: BorrowedFd<'_>) -> bool {
     read >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EOPNOTSUPP)
 }
 
+/// Has the frames of this TAP, which must have been opened for it, come and go behind a header of so many bytes.
+///
+/// # Errors
+/// What the kernel says of TUNSETVNETHDRSZ.
+pub fn set_vnet_header_length(file: BorrowedFd<'_>, length: usize) -> io::Result<()> {
+    let length = length as libc::c_int;
+    // SAFETY: The kernel reads one int from `length`, which outlives the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ as _, &raw const length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether the TAP of this file stays when the file is closed, as `ip tuntap add` makes them.
 ///
 /// # Errors

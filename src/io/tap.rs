@@ -13,6 +13,8 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 use super::hardware_address;
 use super::sys::{self, retry_while};
 use crate::config::{Cidr, InterfaceName};
+use crate::offload::coalesce::Kinds;
+use crate::offload::vnet_header::VNET_HEADER_LENGTH;
 use crate::proto::tunnel::Role;
 
 /// Why there is no TAP, with what to do about it.
@@ -30,19 +32,28 @@ impl std::error::Error for TapError {}
 /// An open TAP.
 pub struct Tap {
     device: SyncDevice,
+    /// Which super-frames it hands out and takes; `None` if its frames are bare.
+    pub offloads: Option<Kinds>,
     name: InterfaceName,
     is_persistent: bool,
     added: Vec<IpAddr>,
 }
 
 impl Tap {
-    /// Makes the interface, down and without addresses, or takes over one that nobody uses.
+    /// Makes the interface, down and without addresses, or takes over one that nobody uses; with super-frames, if
+    /// wanted and the kernel can.
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn open(name: &InterfaceName, role: Role) -> Result<Self, TapError> {
-        let device = retry_while(libc::EBUSY, || create(name)).map_err(|error| explain(name, &error))?;
-        let mut tap = Self { device, name: name.clone(), is_persistent: false, added: vec![] };
+    pub fn open(name: &InterfaceName, role: Role, wants_offloads: bool) -> Result<Self, TapError> {
+        let device = create(name, wants_offloads).map_err(|error| explain(name, &error))?;
+        let offloads = wants_offloads.then(|| Kinds { tcp: device.tcp_gso(), udp: device.udp_gso() });
+        let offloads = offloads.filter(|kinds| kinds.tcp);
+        let mut tap = Self { device, offloads, name: name.clone(), is_persistent: false, added: vec![] };
+        if tap.offloads.is_some() {
+            // One that was made before may have had a longer one.
+            sys::set_vnet_header_length(tap.as_fd(), VNET_HEADER_LENGTH).map_err(|error| explain(name, &error))?;
+        }
         tap.is_persistent = sys::is_persistent_tap(tap.as_fd()).map_err(|error| explain(name, &error))?;
         if !tap.is_persistent {
             tap.set_hardware_address(role);
@@ -143,8 +154,20 @@ impl Drop for Tap {
     }
 }
 
-fn create(name: &InterfaceName) -> io::Result<SyncDevice> {
-    DeviceBuilder::new().name(name.as_str()).layer(Layer::L2).packet_information(false).enable(false).build_sync()
+/// An old kernel, or a file that is no tun(4) after all, may refuse offloads: then without.
+fn create(name: &InterfaceName, wants_offloads: bool) -> io::Result<SyncDevice> {
+    let build = |offload| {
+        let builder = DeviceBuilder::new().name(name.as_str()).layer(Layer::L2);
+        builder.packet_information(false).offload(offload).enable(false).build_sync()
+    };
+    match retry_while(libc::EBUSY, || build(wants_offloads)) {
+        Err(error) if wants_offloads && error.raw_os_error() == Some(libc::EINVAL) => {
+            let bare = retry_while(libc::EBUSY, || build(false))?;
+            tracing::info!("the kernel gives '{name}' no offloads ({error}): each frame goes through by itself");
+            Ok(bare)
+        }
+        other => other,
+    }
 }
 
 fn explain(name: &InterfaceName, error: &io::Error) -> TapError {

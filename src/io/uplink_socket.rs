@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::control_message::ControlBuffer;
 use crate::config::{InterfaceName, UplinkConfig};
 
 /// Room for datagrams that come while the reactor is away: 4 MiB is 30 ms of 1 Gbit/s.
@@ -73,7 +74,7 @@ impl std::error::Error for UplinkError {}
 ///
 /// # Errors
 /// Why not, and what to do.
-pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr]) -> Result<UplinkSocket, UplinkError> {
+pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr], gro: bool) -> Result<UplinkSocket, UplinkError> {
     let interface_index = interface_index(&config.device).map_err(|error| UplinkError {
         message: format!(
             "uplink {}: there is no interface '{}': check the name with 'ip link', or plug it in",
@@ -85,7 +86,7 @@ pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr]) -> Result<Upl
     let fits = |gateway: &&SocketAddr| config.source.is_none_or(|source| source.is_ipv4() == gateway.is_ipv4());
     let mut failure = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
     for gateway in gateways.iter().filter(fits) {
-        match connect(config, *gateway) {
+        match connect(config, *gateway, gro) {
             Ok(socket) => {
                 let local = local_address(&socket).map_err(|error| explain(config, gateways, &error))?;
                 return Ok(UplinkSocket { socket, local, remote: *gateway, interface_index });
@@ -96,8 +97,8 @@ pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr]) -> Result<Upl
     Err(explain(config, gateways, &failure))
 }
 
-fn connect(config: &UplinkConfig, gateway: SocketAddr) -> io::Result<Socket> {
-    let socket = new_socket(gateway)?;
+fn connect(config: &UplinkConfig, gateway: SocketAddr, gro: bool) -> io::Result<Socket> {
+    let socket = new_socket(gateway, gro)?;
     socket.bind_device(Some(config.device.as_str().as_bytes()))?;
     if let Some(source) = config.source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -138,8 +139,8 @@ impl GatewaySocket {
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn open(listen: SocketAddr) -> io::Result<Self> {
-        let socket = new_socket(listen)?;
+    pub fn open(listen: SocketAddr, gro: bool) -> io::Result<Self> {
+        let socket = new_socket(listen, gro)?;
         if listen.is_ipv6() {
             socket.set_only_v6(false)?;
             set_flag(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)?;
@@ -168,15 +169,12 @@ impl GatewaySocket {
     /// The control message that has a datagram leave from `source`.
     #[must_use]
     pub fn source(&self, source: IpAddr) -> ControlBuffer {
-        match source {
-            IpAddr::V4(v4) if self.is_ipv6 => ControlBuffer::for_ipv6(v4.to_ipv6_mapped()),
-            IpAddr::V4(v4) => ControlBuffer::for_ipv4(v4),
-            IpAddr::V6(v6) => ControlBuffer::for_ipv6(v6),
-        }
+        ControlBuffer::for_source(source, self.is_ipv6)
     }
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+/// `gro` has the kernel put together what comes together.
+fn new_socket(address: SocketAddr, gro: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // The forced variant exceeds net.core.rmem_max, but needs CAP_NET_ADMIN; the other is clamped silently.
     if set_value(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER as i32).is_err() {
@@ -186,10 +184,22 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     // Don't fragment, and do not believe ICMP's word on the path's MTU, which anyone on the way can forge: what is
     // too long for the interface itself is refused with EMSGSIZE, the rest is the TAP's MTU's care.
     set_value(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+    if gro {
+        set_flag(&socket, libc::SOL_UDP, libc::UDP_GRO)?;
+    }
     if address.is_ipv6() {
         set_value(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
     }
     Ok(socket)
+}
+
+/// Whether the kernel knows an option of UDP sockets that takes a number (udp(7)).
+///
+/// # Errors
+/// What it says if not.
+pub fn probe_option(option: i32) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    set_flag(&socket, libc::SOL_UDP, option)
 }
 
 fn set_flag(socket: &Socket, level: i32, option: i32) -> io::Result<()> {
@@ -230,88 +240,6 @@ pub fn interface_mtu(name: &InterfaceName) -> io::Result<u32> {
     text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Room for one control message that holds an address: its header (16 bytes) and the larger of in_pktinfo (12) and
-/// in6_pktinfo (20), aligned to 8.
-const CONTROL_LENGTH: usize = 40;
-
-/// One control message to send along: which of our addresses a datagram leaves from (ip(7), ipv6(7)).
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
-pub struct ControlBuffer {
-    bytes: [u8; CONTROL_LENGTH],
-    length: usize,
-}
-
-impl ControlBuffer {
-    /// No message.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self { bytes: [0; CONTROL_LENGTH], length: 0 }
-    }
-
-    fn for_ipv4(source: Ipv4Addr) -> Self {
-        // struct in_pktinfo { int ipi_ifindex; in_addr ipi_spec_dst; in_addr ipi_addr; }
-        let mut info = [0; 12];
-        info[4..8].copy_from_slice(&source.octets());
-        Self::with(libc::IPPROTO_IP, libc::IP_PKTINFO, &info)
-    }
-
-    fn for_ipv6(source: Ipv6Addr) -> Self {
-        // struct in6_pktinfo { in6_addr ipi6_addr; unsigned ipi6_ifindex; }
-        let mut info = [0; 20];
-        info[..16].copy_from_slice(&source.octets());
-        Self::with(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &info)
-    }
-
-    fn with(level: i32, kind: i32, data: &[u8]) -> Self {
-        let mut bytes = [0; CONTROL_LENGTH];
-        let length = CONTROL_HEADER_LENGTH + data.len();
-        bytes[..8].copy_from_slice(&length.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&level.to_ne_bytes());
-        bytes[12..16].copy_from_slice(&kind.to_ne_bytes());
-        bytes[16..length].copy_from_slice(data);
-        Self { bytes, length: length.next_multiple_of(8) }
-    }
-
-    /// How many bytes there are.
-    #[must_use]
-    pub const fn length(&self) -> usize {
-        self.length
-    }
-
-    /// Where they are; aligned as the kernel wants them.
-    pub const fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.bytes.as_mut_ptr()
-    }
-}
-
-/// struct cmsghdr { size_t cmsg_len; int cmsg_level; int cmsg_type; }
-const CONTROL_HEADER_LENGTH: usize = 16;
-const _: () = assert!(size_of::<libc::cmsghdr>() == CONTROL_HEADER_LENGTH, "laid out for 64-bit machines");
-
-/// Which of our addresses a datagram came to, from the control messages that came with it.
-#[must_use]
-pub fn local_address_from_control(mut control: &[u8]) -> Option<IpAddr> {
-    while control.len() >= CONTROL_HEADER_LENGTH {
-        let length = usize::from_ne_bytes(control[..8].try_into().ok()?);
-        let level = i32::from_ne_bytes(control[8..12].try_into().ok()?);
-        let kind = i32::from_ne_bytes(control[12..16].try_into().ok()?);
-        let data = control.get(CONTROL_HEADER_LENGTH..length)?;
-        match (level, kind) {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                let octets: [u8; 4] = data.get(4..8)?.try_into().ok()?;
-                return Some(IpAddr::from(octets));
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                let octets: [u8; 16] = data.get(..16)?.try_into().ok()?;
-                return Some(IpAddr::from(octets).to_canonical());
-            }
-            _ => control = control.get(length.next_multiple_of(8)..)?,
-        }
-    }
-    None
-}
-
 /// The address in the bytes of a sockaddr_in or sockaddr_in6; a v4-mapped one as the IPv4 address it is.
 #[must_use]
 pub fn socket_address_from_name(name: &[u8]) -> Option<SocketAddr> {
@@ -349,23 +277,6 @@ mod tests {
     }
 
     #[test]
-    fn control_messages_are_read_as_they_are_written() {
-        let v4 = IpAddr::from([203, 0, 113, 1]);
-        let v6: IpAddr = "2001:db8::1".parse().expect("an address");
-        let gateway = |is_ipv6| GatewaySocket {
-            socket: Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket"),
-            is_ipv6,
-        };
-        for (is_ipv6, address) in [(false, v4), (true, v4), (true, v6)] {
-            let control = gateway(is_ipv6).source(address);
-            assert_eq!(local_address_from_control(&control.bytes[..control.length()]), Some(address));
-        }
-        assert_eq!(local_address_from_control(&[]), None);
-        assert_eq!(local_address_from_control(&[0xff; 40]), None, "a length beyond the buffer");
-        assert_eq!(local_address_from_control(&[0; 40]), None, "a length of nothing");
-    }
-
-    #[test]
     fn addresses_are_read_as_the_kernel_writes_them() {
         for address in ["192.0.2.1:4754", "[2001:db8::1]:99"] {
             let address: SocketAddr = address.parse().expect("an address");
@@ -381,9 +292,9 @@ mod tests {
 
     #[test]
     fn an_uplink_by_the_loopback_interface_reaches_a_gateway_there() {
-        let gateway = GatewaySocket::open("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+        let gateway = GatewaySocket::open("127.0.0.1:0".parse().expect("an address"), true).expect("a socket");
         let address = local_address(&gateway.socket).expect("bound");
-        let uplink = match open_uplink(&loopback("lo"), &[address]) {
+        let uplink = match open_uplink(&loopback("lo"), &[address], true) {
             Ok(uplink) => uplink,
             Err(error) if error.is_final => {
                 eprintln!("SKIPPED: {error}");
@@ -397,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_missing_interface_is_named() {
-        let error = open_uplink(&loopback("nosuch0"), &[]).expect_err("no such interface");
+        let error = open_uplink(&loopback("nosuch0"), &[], true).expect_err("no such interface");
         assert!(error.to_string().contains("nosuch0"));
         assert!(!error.is_final, "it may be plugged in yet");
     }

@@ -77,7 +77,12 @@ pub struct DropCounters([u64; DropReason::ALL.len()]);
 impl DropCounters {
     /// Counts one.
     pub fn add(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
+        self.add_many(reason, 1);
+    }
+
+    /// Counts so many.
+    pub fn add_many(&mut self, reason: DropReason, count: u64) {
+        self.0[reason as usize] += count;
     }
 
     /// How often `reason` has struck.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::peer::Verdict;
-use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Payload, Role, State, Tunnel, Uplink};
+use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Frame, Payload, Role, State, Tunnel, Uplink};
 use crate::proto::seq;
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
@@ -23,7 +23,7 @@ struct Probe {
     name: UplinkName,
 }
 
-impl<T: Payload> Tunnel<T> {
+impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn on_control(
         &mut self,
         now: Instant,

@@ -40,12 +40,25 @@ const CONTROLS_WAITING_MAX: usize = 3 * UPLINKS_MAX;
 /// The most events that wait to be read.
 const EVENTS_WAITING_MAX: usize = 64;
 
-/// A frame or a datagram, wherever its bytes are kept.
+/// A datagram that was received, and the frame that is left of it; wherever its bytes are kept.
 pub trait Payload {
     /// Its bytes.
     fn bytes(&self) -> &[u8];
     /// Drops the first `count` bytes.
     fn advance(&mut self, count: usize);
+}
+
+/// A frame to send, wherever its bytes are kept: in one place, or in several. The core does not look into it.
+pub trait Frame {
+    /// How many bytes it has.
+    fn length(&self) -> usize;
+}
+
+impl<T: Payload> Frame for T {
+    #[inline]
+    fn length(&self) -> usize {
+        self.bytes().len()
+    }
 }
 
 impl Payload for Bytes {
@@ -119,13 +132,13 @@ pub enum Arrival {
 
 /// A frame to send: `header`, then the payload, by each of `uplinks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameTransmit<T> {
+pub struct FrameTransmit<F> {
     /// Where to; never empty.
     pub uplinks: UplinkSet,
     /// What goes in front.
     pub header: [u8; FRAME_HEADER_LENGTH],
     /// The Ethernet frame.
-    pub payload: T,
+    pub payload: F,
 }
 
 /// A control message to send.
@@ -176,9 +189,9 @@ pub struct Counters {
     pub drops: DropCounters,
 }
 
-/// One end of a tunnel.
+/// One end of a tunnel: sends `F`s, and receives `T`s.
 #[derive(Debug)]
-pub struct Tunnel<T> {
+pub struct Tunnel<T, F = T> {
     role: Role,
     tap_mtu: u16,
     peer: Peer,
@@ -197,7 +210,7 @@ pub struct Tunnel<T> {
     next_sequence: u64,
     scheduler: Scheduler,
     receiver: Receiver<T>,
-    frames: VecDeque<FrameTransmit<T>>,
+    frames: VecDeque<FrameTransmit<F>>,
     controls: VecDeque<ControlTransmit>,
     events: VecDeque<Event>,
     events_lost: u64,
@@ -206,7 +219,7 @@ pub struct Tunnel<T> {
     drops: DropCounters,
 }
 
-impl<T: Payload> Tunnel<T> {
+impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// A tunnel that knows nothing of its peer.
     ///
     /// # Panics
@@ -247,14 +260,14 @@ impl<T: Payload> Tunnel<T> {
 
     /// A frame has been read from the TAP.
     #[inline]
-    pub fn handle_frame(&mut self, now: Instant, frame: T) {
+    pub fn handle_frame(&mut self, now: Instant, frame: F) {
         if let Err(reason) = self.send(now, frame) {
             self.drops.add(reason);
         }
     }
 
-    fn send(&mut self, now: Instant, frame: T) -> Result<(), DropReason> {
-        let length = frame.bytes().len();
+    fn send(&mut self, now: Instant, frame: F) -> Result<(), DropReason> {
+        let length = frame.length();
         self.check_length(length)?;
         self.probe_clock.on_frame(now);
         let uplinks = self.scheduler.schedule();
@@ -405,14 +418,14 @@ impl<T: Payload> Tunnel<T> {
         self.say_bye(now);
     }
 
-    /// Something was dropped outside the core.
-    pub fn count_drop(&mut self, reason: DropReason) {
-        self.drops.add(reason);
+    /// So many packets were dropped outside the core.
+    pub fn count_drops(&mut self, reason: DropReason, count: usize) {
+        self.drops.add_many(reason, count as u64);
     }
 
     /// The next frame to send.
     #[inline]
-    pub fn poll_frame(&mut self) -> Option<FrameTransmit<T>> {
+    pub fn poll_frame(&mut self) -> Option<FrameTransmit<F>> {
         self.frames.pop_front()
     }
 

@@ -128,7 +128,7 @@ impl World {
         if from == BOX && !line.has_carrier {
             let clock = self.ends[BOX].clock(self.now);
             if let Some(tunnel) = &mut self.ends[BOX].tunnel {
-                tunnel.count_drop(DropReason::SendFailed);
+                tunnel.count_drops(DropReason::SendFailed, 1);
                 tunnel.handle_send_error(clock, uplink, ENETDOWN);
                 self.oracle.on_dropped_outside(BOX);
             }

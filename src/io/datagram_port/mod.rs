@@ -1,0 +1,186 @@
+//! Datagrams from and to the uplinks' sockets, by the ring.
+//!
+//! [`receive`]: each socket has one multishot receive, which takes slots from the provided buffers; with UDP_GRO one
+//! slot may bring many datagrams. [`send`]: datagrams of one size for one uplink leave as one, with UDP_SEGMENT.
+
+pub mod receive;
+pub mod send;
+
+use std::io;
+
+use io_uring::cqueue;
+
+use super::provided::ProvidedBuffers;
+use super::ring::{Files, Ring};
+use super::token::Token;
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+use receive::{Received, Receiving};
+use send::{Datagram, Destination, Sending, Sent};
+
+/// The first socket's place among the registered files.
+const FILE_PLACE_FIRST: u32 = 1;
+
+/// Which sockets there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sockets {
+    /// One per uplink, connected to the gateway.
+    PerUplink,
+    /// One for all, which hears from many addresses.
+    Shared,
+}
+
+/// A place for a socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    open: bool,
+    /// Whether a receive is under way.
+    armed: bool,
+    /// How many sockets have been here.
+    generation: u16,
+}
+
+/// The sockets' side of the reactor.
+pub struct DatagramPort {
+    sockets: Sockets,
+    places: [Place; UPLINKS_MAX],
+    receiving: Receiving,
+    sending: Sending,
+}
+
+impl DatagramPort {
+    /// No socket yet. With `gso`, datagrams of one size leave together.
+    #[must_use]
+    pub fn new(sockets: Sockets, gso: bool) -> Self {
+        Self {
+            sockets,
+            places: [Place::default(); UPLINKS_MAX],
+            receiving: Receiving::new(sockets),
+            sending: Sending::new(gso),
+        }
+    }
+
+    /// Puts a socket in place number `socket`, instead of the one that may be there.
+    ///
+    /// # Errors
+    /// What the kernel says of the registration.
+    pub fn open(&mut self, ring: &mut Ring, files: &mut Files, socket: u8, descriptor: i32) -> io::Result<()> {
+        self.close(ring, files, socket)?;
+        files.set(ring, file_place(socket), descriptor)?;
+        let place = &mut self.places[usize::from(socket)];
+        *place = Place { open: true, armed: false, generation: place.generation.wrapping_add(1) };
+        self.sending.on_opened(socket);
+        Ok(())
+    }
+
+    /// Takes the socket in place number `socket` away.
+    ///
+    /// # Errors
+    /// What the kernel says of the registration.
+    pub fn close(&mut self, ring: &mut Ring, files: &mut Files, socket: u8) -> io::Result<()> {
+        let place = &mut self.places[usize::from(socket)];
+        place.open = false;
+        if std::mem::take(&mut place.armed) {
+            ring.cancel(Token::Receive { socket, generation: place.generation })?;
+        }
+        files.clear(ring, file_place(socket))
+    }
+
+    /// Arms every receive that has ended.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    pub fn arm(&mut self, ring: &mut Ring, provided: &ProvidedBuffers) -> io::Result<()> {
+        if !provided.has_some() {
+            return Ok(());
+        }
+        for (socket, place) in self.places.iter_mut().enumerate() {
+            if place.open && !place.armed {
+                place.armed = true;
+                self.receiving.arm(ring, socket as u8, place.generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A receive has completed.
+    pub fn on_received(
+        &mut self,
+        provided: &mut ProvidedBuffers,
+        socket: u8,
+        generation: u16,
+        entry: &cqueue::Entry,
+    ) -> Received {
+        let place = &mut self.places[usize::from(socket)];
+        let is_current = place.generation == generation;
+        if is_current && !cqueue::more(entry.flags()) {
+            place.armed = false;
+        }
+        let buffer = cqueue::buffer_select(entry.flags());
+        match (usize::try_from(entry.result()), buffer) {
+            (Ok(length), Some(id)) => {
+                let lease = provided.take_back(id, length);
+                if is_current { self.receiving.unwrap(lease) } else { Received::Ended }
+            }
+            (Ok(_), None) => Received::Ended,
+            // ENOBUFS: all buffers were in use. It is flow control: armed again when there are some.
+            (Err(_), _) if !is_current => Received::Ended,
+            (Err(_), _) => match -entry.result() {
+                libc::ENOBUFS | libc::EINTR | libc::EAGAIN | libc::ECANCELED => Received::Ended,
+                errno => Received::Failed(errno),
+            },
+        }
+    }
+
+    /// Takes a datagram to send by `uplink`. It leaves with the others that go the same way, at the latest at the next
+    /// [`Self::flush`].
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    #[inline]
+    pub fn send<'a>(
+        &mut self,
+        ring: &mut Ring,
+        uplink: UplinkId,
+        datagram: Datagram,
+        destination: impl FnOnce() -> Option<Destination<'a>>,
+    ) -> io::Result<Sent> {
+        let socket = self.socket_of(uplink);
+        if !self.places[usize::from(socket)].open {
+            return Ok(Sent::NO_UPLINK);
+        }
+        self.sending.send(ring, uplink, socket, datagram, destination)
+    }
+
+    /// Sends all that was taken.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    pub fn flush(&mut self, ring: &mut Ring) -> io::Result<()> {
+        self.sending.flush(ring)
+    }
+
+    /// A send has completed with `result`.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    pub fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<Sent> {
+        self.sending.on_sent(ring, index, result)
+    }
+
+    const fn socket_of(&self, uplink: UplinkId) -> u8 {
+        match self.sockets {
+            Sockets::PerUplink => uplink.number(),
+            Sockets::Shared => 0,
+        }
+    }
+}
+
+const fn file_place(socket: u8) -> u32 {
+    FILE_PLACE_FIRST + socket as u32
+}
+
+const fn empty_message() -> libc::msghdr {
+    // SAFETY: All fields of msghdr are numbers and pointers, for which zero is a value: no name, no segments, no
+    // control messages.
+    unsafe { std::mem::zeroed() }
+}

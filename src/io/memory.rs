@@ -1,0 +1,66 @@
+//! How many packet buffers there are, and who may have them.
+
+use std::io;
+use std::rc::Rc;
+
+use super::buffers::{Arena, Lease, Size, Slots};
+use super::datagram_port::receive::RECEIVE_PREFIX_MAX;
+use super::datagram_port::send::SENDS_MAX;
+use super::provided::provided_buffers;
+use super::tap_port::reading::READS_MAX;
+use super::tap_port::writing::WRITES_MAX;
+use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::proto::stats::DropReason;
+use crate::proto::tunnel::Payload;
+use crate::proto::wire::FRAME_HEADER_LENGTH;
+
+/// Small slots that all hands together can need, beside those that wait for datagrams: those that wait for frames, those
+/// held to restore order, those on their way out (control messages, headers of super-frames).
+const SMALL_SLOTS: usize = READS_MAX + REORDER_CAPACITY + SENDS_MAX + WRITES_MAX;
+/// Large slots, beside those that wait for datagrams: those that wait for super-frames, and as many again as can be full
+/// of frames that are held to restore order or on their way out.
+const LARGE_SLOTS: usize = READS_MAX + LARGE_SLOTS_FILLED;
+const LARGE_SLOTS_FILLED: usize = 192;
+/// A small slot holds at least this, so that slots are aligned and MTUs may grow a little.
+const SMALL_SLOT_MIN: usize = 2048;
+/// A large slot holds 64 KiB, the most that a super-frame or datagrams received together can be, and what is put in
+/// front of them: in whole pages.
+const LARGE_SLOT: usize = 17 * 4096;
+/// The small slots' share is bounded by this too, so that large MTUs have fewer slots rather than more memory.
+const SMALL_BYTES_MAX: usize = 24 << 20;
+/// Slots that are left to TAP reads and control messages when datagrams come in faster than frames go out.
+pub const SLOTS_RESERVED: usize = 2 * READS_MAX;
+
+const _: () = assert!(SMALL_SLOTS + provided_buffers(Size::Small) + LARGE_SLOTS + provided_buffers(Size::Large) <= 1 << 16);
+
+/// The arena for frames of up to `frame_length_max` bytes, when datagrams are received into slots of size `received`,
+/// and the TAP is read into slots of size `read`.
+///
+/// # Errors
+/// What mmap(2) says.
+pub fn arena(frame_length_max: usize, received: Size, read: Size) -> io::Result<Rc<Arena>> {
+    let needed = RECEIVE_PREFIX_MAX + FRAME_HEADER_LENGTH + frame_length_max;
+    let size = needed.next_multiple_of(1024).max(SMALL_SLOT_MIN);
+    let provided = |size| if size == received { provided_buffers(size) } else { 0 };
+    let small = Slots { count: (SMALL_SLOTS + provided(Size::Small)).min(SMALL_BYTES_MAX / size), size };
+    let large = if received == Size::Large || read == Size::Large { LARGE_SLOTS + provided(Size::Large) } else { 0 };
+    Arena::new(small, Slots { count: large, size: LARGE_SLOT })
+}
+
+/// Whether large slots have become few, because what was received in them is held for long.
+#[must_use]
+pub fn is_scarce(arena: &Arena) -> bool {
+    arena.free_slots(Size::Large) < SLOTS_RESERVED
+}
+
+/// Moves a datagram that may have to be kept out of its large slot, which is worth many of them, if those are scarce.
+///
+/// # Errors
+/// If small slots are scarce, too.
+#[inline]
+pub fn keep(arena: &Rc<Arena>, datagram: Lease, is_scarce: bool) -> Result<Lease, DropReason> {
+    if !is_scarce || datagram.length() > arena.slot_size(Size::Small) {
+        return Ok(datagram);
+    }
+    arena.copy(datagram.bytes()).ok_or(DropReason::NoBuffer)
+}
