@@ -4,6 +4,7 @@
 //!
 //! - [`proto`], the pure core: wire format, order, schedulers, uplink states, and the tunnel that composes them. It
 //!   does no I/O, reads no clock, and allocates nothing for a packet.
+//! - [`offload`], beside it and as pure: cuts super-frames from the TAP into frames, and merges frames into super-frames.
 //! - [`units`] and [`config`]: what a run needs to know, as plain validated data.
 //! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
 //! - [`cli`]: what the user typed, made into a `config`.
@@ -18,8 +19,10 @@
 //!          ┌──────┴──────┐     │    │     └──▶ sim
 //!         cli           io     │    └──▶ cli    │
 //!          │ └────┬──────┘│    │                │
-//!        units  config ◀──┼────┘                │
-//!                 └─────┬─┘                     │
+//!        units  config ◀──┼────┤                │
+//!                 │       │    ▼                │
+//!                 │       │ offload             │
+//!                 └─────┬─┴────┘                │
 //!                     proto ◀───────────────────┘
 //! ```
 
@@ -27,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod fuzzing;
 pub mod io;
+pub mod offload;
 pub mod proto;
 pub mod run;
 pub mod sim;

@@ -64,6 +64,8 @@ drop_reasons! {
     PathMtu = "path_mtu",
     /// The kernel refused the datagram for another reason.
     SendFailed = "send_failed",
+    /// A super-frame from the TAP that cannot be cut into frames.
+    SuperFrame = "super_frame_malformed",
     /// The TAP refused the frame.
     TapRefused = "tap_refused",
     /// All buffers were in use.
