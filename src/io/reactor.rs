@@ -12,7 +12,7 @@ use std::time::Duration;
 use io_uring::{cqueue, opcode, types};
 
 use super::Tunnel;
-use super::buffers::{Arena, Lease, Size};
+use super::buffers::{Arena, Size};
 use super::datagram_port::receive::{Datagrams, Received};
 use super::datagram_port::send::{Datagram, Sent};
 use super::datagram_port::{DatagramPort, Sockets};
@@ -347,10 +347,8 @@ impl Reactor {
     #[inline]
     fn send(&mut self, uplink: UplinkId, datagram: Datagram) -> io::Result<()> {
         let (tunnel, links) = (&self.tunnel, &mut self.links);
-        let destination = || links.destination(uplink, tunnel.path(uplink));
-        match self.port.send(&mut self.ring, uplink, datagram, destination)? {
-            Sent::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
-            _ => {}
+        if let Sent::Dropped(reason, count) = self.port.send(&mut self.ring, uplink, datagram, move || links.destination(uplink, tunnel.path(uplink)))? {
+            self.tunnel.count_drops(reason, count);
         }
         Ok(())
     }
