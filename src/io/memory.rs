@@ -20,7 +20,7 @@ const SMALL_SLOTS: usize = READS_MAX + REORDER_CAPACITY + SENDS_MAX + WRITES_MAX
 /// Large slots, beside those that wait for datagrams: those that wait for super-frames, and as many again as can be full
 /// of frames that are held to restore order or on their way out.
 const LARGE_SLOTS: usize = READS_MAX + LARGE_SLOTS_FILLED;
-const LARGE_SLOTS_FILLED: usize = 192;
+const LARGE_SLOTS_FILLED: usize = 128;
 /// A small slot holds at least this, so that slots are aligned and MTUs may grow a little.
 const SMALL_SLOT_MIN: usize = 2048;
 /// A large slot holds 64 KiB, the most that a super-frame or datagrams received together can be, and what is put in
@@ -29,9 +29,10 @@ const LARGE_SLOT: usize = 17 * 4096;
 /// The small slots' share is bounded by this too, so that large MTUs have fewer slots rather than more memory.
 const SMALL_BYTES_MAX: usize = 24 << 20;
 /// Slots that are left to TAP reads and control messages when datagrams come in faster than frames go out.
-pub const SLOTS_RESERVED: usize = 2 * READS_MAX;
+pub const SLOTS_RESERVED: usize = READS_MAX + 32;
 
-const _: () = assert!(SMALL_SLOTS + provided_buffers(Size::Small) + LARGE_SLOTS + provided_buffers(Size::Large) <= 1 << 16);
+const _: () =
+    assert!(SMALL_SLOTS + provided_buffers(Size::Small) + LARGE_SLOTS + provided_buffers(Size::Large) <= 1 << 16);
 
 /// The arena for frames of up to `frame_length_max` bytes, when datagrams are received into slots of size `received`,
 /// and the TAP is read into slots of size `read`.
@@ -47,10 +48,11 @@ pub fn arena(frame_length_max: usize, received: Size, read: Size) -> io::Result<
     Arena::new(small, Slots { count: large, size: LARGE_SLOT })
 }
 
-/// Whether large slots have become few, because what was received in them is held for long.
+/// Whether slots of the size that datagrams are `received` into are worth sparing: large ones have become few, because
+/// what was received in them is held for long.
 #[must_use]
-pub fn is_scarce(arena: &Arena) -> bool {
-    arena.free_slots(Size::Large) < SLOTS_RESERVED
+pub fn is_scarce(arena: &Arena, received: Size) -> bool {
+    received == Size::Large && arena.free_slots(Size::Large) < SLOTS_RESERVED
 }
 
 /// Moves a datagram that may have to be kept out of its large slot, which is worth many of them, if those are scarce.

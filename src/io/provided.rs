@@ -50,8 +50,7 @@ impl ProvidedBuffers {
         let address = entries.base().as_ptr() as u64;
         // SAFETY: The mapping is page-aligned and as long as that many entries are; it lives as long as `self`, which
         // its owner drops after the ring.
-        unsafe { ring.submitter().register_buf_ring_with_flags(address, wanted as u16, GROUP, 0) }
-            .map_err(advise)?;
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, wanted as u16, GROUP, 0) }.map_err(advise)?;
         Ok(Self { entries, arena: Rc::clone(arena), size, wanted, tail: 0, given: 0 })
     }
 
@@ -71,6 +70,12 @@ impl ProvidedBuffers {
     #[must_use]
     pub const fn has_some(&self) -> bool {
         self.given > 0
+    }
+
+    /// The size of the slots.
+    #[must_use]
+    pub const fn size(&self) -> Size {
+        self.size
     }
 
     /// Takes back the slot that the kernel has received into, as a lease of its first `length` bytes.

@@ -95,7 +95,7 @@ impl Reactor {
         let received = if offloads.gro { Size::Large } else { Size::Small };
         let read = TapReading::slot_size(tap.offloads.is_some());
         let arena = memory::arena(frame_length_max, received, read).map_err(advise("map the packet buffers"))?;
-        let fixed = std::env::var_os("BRAID_FIXED").is_some() && register_arena(&ring, &arena);
+        let fixed = register_arena(&ring, &arena);
         let provided = ProvidedBuffers::register(&ring, &arena, received)?;
         // Before the TAP is registered, since the ring looks at the file's flags then.
         let reads_max = prepare_reads(&tap).map_err(advise("set the TAP up for reading"))?;
@@ -196,8 +196,10 @@ impl Reactor {
     fn reap(&mut self, now: Instant) -> Result<(), StopError> {
         while let Some(entry) = self.ring.reap() {
             match Token::unpack(entry.user_data()) {
-                Some(Token::TapRead { slot }) => self.on_tap_read(now, slot, entry.result())?,
-                Some(Token::TapWrite { index }) => self.on_tap_written(index, entry.result()).map_err(StopError::Ring)?,
+                Some(Token::TapRead { slot, waits }) => self.on_tap_read(now, slot, waits, entry.result())?,
+                Some(Token::TapWrite { index }) => {
+                    self.on_tap_written(index, entry.result()).map_err(StopError::Ring)?
+                }
                 Some(Token::Receive { socket, generation }) => {
                     self.on_received(now, socket, generation, &entry).map_err(StopError::Ring)?;
                 }
@@ -214,8 +216,8 @@ impl Reactor {
         Ok(())
     }
 
-    fn on_tap_read(&mut self, now: Instant, slot: u32, result: i32) -> Result<(), StopError> {
-        match self.reading.on_read(slot, result) {
+    fn on_tap_read(&mut self, now: Instant, slot: u32, waits: bool, result: i32) -> Result<(), StopError> {
+        match self.reading.on_read(slot, waits, result) {
             ReadOutcome::Frames(frames) => self.on_frames(now, frames).map_err(StopError::Ring),
             ReadOutcome::Empty => Ok(()),
             ReadOutcome::Failed(error) => Err(StopError::Tap(error)),
@@ -268,7 +270,7 @@ impl Reactor {
     }
 
     fn on_datagrams(&mut self, now: Instant, arrival: Arrival, datagrams: Datagrams) -> io::Result<()> {
-        let is_scarce = memory::is_scarce(&self.arena);
+        let is_scarce = memory::is_scarce(&self.arena, self.provided.size());
         for datagram in datagrams.each() {
             match memory::keep(&self.arena, datagram, is_scarce) {
                 Ok(datagram) => self.tunnel.handle_datagram(now, arrival, datagram),
@@ -347,7 +349,9 @@ impl Reactor {
     #[inline]
     fn send(&mut self, uplink: UplinkId, datagram: Datagram) -> io::Result<()> {
         let (tunnel, links) = (&self.tunnel, &mut self.links);
-        if let Sent::Dropped(reason, count) = self.port.send(&mut self.ring, uplink, datagram, move || links.destination(uplink, tunnel.path(uplink)))? {
+        if let Sent::Dropped(reason, count) =
+            self.port.send(&mut self.ring, uplink, datagram, move || links.destination(uplink, tunnel.path(uplink)))?
+        {
             self.tunnel.count_drops(reason, count);
         }
         Ok(())

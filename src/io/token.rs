@@ -14,6 +14,8 @@ pub enum Token {
     TapRead {
         /// The slot.
         slot: u32,
+        /// Whether it was the read that waits for a frame.
+        waits: bool,
     },
     /// A frame was written to the TAP.
     TapWrite {
@@ -47,7 +49,7 @@ impl Token {
     #[must_use]
     pub const fn pack(self) -> u64 {
         let (kind, socket, generation, index) = match self {
-            Self::TapRead { slot } => (1, 0, 0, slot),
+            Self::TapRead { slot, waits } => (1, 0, waits as u16, slot),
             Self::TapWrite { index } => (2, 0, 0, index),
             Self::Receive { socket, generation } => (3, socket, generation, 0),
             Self::Send { socket, index } => (4, socket, 0, index),
@@ -63,7 +65,7 @@ impl Token {
     pub const fn unpack(word: u64) -> Option<Self> {
         let (socket, generation, index) = ((word >> 48) as u8, (word >> 32) as u16, word as u32);
         Some(match word >> 56 {
-            1 => Self::TapRead { slot: index },
+            1 => Self::TapRead { slot: index, waits: generation != 0 },
             2 => Self::TapWrite { index },
             3 => Self::Receive { socket, generation },
             4 => Self::Send { socket, index },
@@ -84,7 +86,7 @@ mod tests {
         #[test]
         fn unpacking_undoes_packing(socket: u8, generation: u16, index: u32) {
             for token in [
-                Token::TapRead { slot: index },
+                Token::TapRead { slot: index, waits: generation.is_multiple_of(2) },
                 Token::TapWrite { index },
                 Token::Receive { socket, generation },
                 Token::Send { socket, index },

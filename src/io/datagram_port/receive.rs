@@ -44,12 +44,6 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// How many bytes they have, all together.
-    #[must_use]
-    pub const fn length(&self) -> usize {
-        self.bytes.length()
-    }
-
     /// Each by itself, in the order they came.
     pub fn each(self) -> impl Iterator<Item = Lease> {
         let Self { bytes, segment_size, .. } = self;

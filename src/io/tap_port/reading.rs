@@ -1,5 +1,5 @@
-//! Reads wait in the ring, as many as the last batch of completions suggests: one while little happens, since every
-//! waiting read is woken for each frame; up to [`READS_MAX`] under load.
+//! One read waits in the ring. Under load as many as the last batch of completions suggests go before it, which take
+//! what is there and do not wait: each that waits costs a wake-up for every frame.
 
 use std::io;
 use std::rc::Rc;
@@ -112,8 +112,8 @@ pub struct TapReading {
     reads_max: usize,
     /// Whether the arena is registered, so that fixed reads can be used.
     fixed: bool,
-    in_flight: usize,
-    wanted: usize,
+    /// Whether the read that waits for a frame is under way.
+    is_waiting: bool,
     completed_in_batch: usize,
 }
 
@@ -122,15 +122,7 @@ impl TapReading {
     #[must_use]
     pub fn new(arena: &Rc<Arena>, has_vnet_header: bool, reads_max: usize, fixed: bool) -> Self {
         assert!((1..=READS_MAX).contains(&reads_max));
-        Self {
-            arena: Rc::clone(arena),
-            has_vnet_header,
-            reads_max,
-            fixed,
-            in_flight: 0,
-            wanted: 1,
-            completed_in_batch: 0,
-        }
+        Self { arena: Rc::clone(arena), has_vnet_header, reads_max, fixed, is_waiting: false, completed_in_batch: 0 }
     }
 
     /// The size of slot that a read takes.
@@ -145,34 +137,41 @@ impl TapReading {
     /// What io_uring_enter(2) says.
     pub fn replenish(&mut self, ring: &mut Ring) -> io::Result<()> {
         let completed = std::mem::take(&mut self.completed_in_batch);
-        self.wanted = (completed * 2).clamp(1, self.reads_max);
-        while self.in_flight < self.wanted {
+        if self.is_waiting {
+            return Ok(());
+        }
+        for place in (0..=completed.min(self.reads_max - 1)).rev() {
             // Without a free slot the frames wait in the TAP's own queue: that is flow control.
             let Some(slot) = self.arena.take(Self::slot_size(self.has_vnet_header)) else { break };
-            self.push(ring, slot)?;
-            self.in_flight += 1;
+            self.is_waiting = place == 0;
+            self.push(ring, slot, self.is_waiting)?;
         }
         Ok(())
     }
 
-    fn push(&self, ring: &mut Ring, slot: Slot) -> io::Result<()> {
+    fn push(&self, ring: &mut Ring, slot: Slot, waits: bool) -> io::Result<()> {
         let address = self.arena.address(slot).wrapping_add(HEADROOM);
         let length = (self.arena.slot_size(Self::slot_size(self.has_vnet_header)) - HEADROOM) as u32;
         let file = types::Fixed(FILE_PLACE);
+        let flags = if waits { 0 } else { libc::RWF_NOWAIT };
         let entry = if self.fixed {
-            opcode::ReadFixed::new(file, address, length, 0).offset(u64::MAX).build()
+            opcode::ReadFixed::new(file, address, length, 0).offset(u64::MAX).rw_flags(flags).build()
         } else {
-            opcode::Read::new(file, address, length).offset(u64::MAX).build()
+            opcode::Read::new(file, address, length).offset(u64::MAX).rw_flags(flags).build()
         };
-        let entry = entry.user_data(Token::TapRead { slot }.pack());
+        let entry = entry.user_data(Token::TapRead { slot, waits }.pack());
+        if !waits {
+            // SAFETY: As below.
+            return unsafe { ring.push_immediate(&entry) };
+        }
         // SAFETY: The slot was taken for this read and is nobody else's until it completes; the arena outlives the
         // ring's operations (see the reactor's drop).
         unsafe { ring.push(&entry) }
     }
 
     /// A read has completed with `result`.
-    pub fn on_read(&mut self, slot: Slot, result: i32) -> ReadOutcome {
-        self.in_flight -= 1;
+    pub fn on_read(&mut self, slot: Slot, waits: bool, result: i32) -> ReadOutcome {
+        self.is_waiting &= !waits;
         let Ok(length) = usize::try_from(result) else {
             self.arena.put_back(slot);
             return match -result {

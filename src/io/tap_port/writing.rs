@@ -12,9 +12,7 @@ use crate::io::buffers::Lease;
 use crate::io::buffers::gather::Gather;
 use crate::io::ring::Ring;
 use crate::io::token::Token;
-use crate::offload::coalesce::{
-    Coalescer, Finished, Joined, Kinds, RUN_FRAMES_MAX, SUPER_HEADER_MAX,
-};
+use crate::offload::coalesce::{Coalescer, Finished, Joined, Kinds, RUN_FRAMES_MAX, SUPER_HEADER_MAX};
 use crate::offload::vnet_header::{Checksum, Segmentation, VNET_HEADER_LENGTH, VnetHeader};
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::Payload;
