@@ -1,0 +1,256 @@
+//! Super-frames and frames, lawful and not, beside a naive segmenter.
+
+mod naive;
+mod recipe;
+
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
+use crate::offload::coalesce::{Candidate, Coalescer, Finished, Joined, Kinds, RUN_FRAMES_MAX, SUPER_HEADER_MAX};
+use crate::offload::split::{Split, complete_checksum};
+use crate::offload::vnet_header::{Checksum, Segmentation, VNET_HEADER_LENGTH, VnetHeader};
+use recipe::Recipe;
+
+/// In front of each mutation: its kind, which frame, and two bytes of detail.
+const MUTATION_LENGTH: usize = 4;
+
+/// Super-frames and frames as the first byte says: bytes from the TAP as they are; frames from the network as they are,
+/// each behind its length; or lawful super-frames, cut, and the frames then mutated.
+///
+/// # Panics
+/// If cutting differs from what the naive segmenter does, or merging loses, changes or reorders anything.
+pub fn offload(input: &[u8]) {
+    let mut input = Bytes::copy_from_slice(input);
+    match input.try_get_u8().unwrap_or(0) % 4 {
+        0 => from_tap(&input),
+        1 => from_network(input),
+        _ => cut_and_merge(input),
+    }
+}
+
+fn from_tap(input: &[u8]) {
+    let Ok(header) = VnetHeader::parse(input) else { return };
+    let frame = &input[VNET_HEADER_LENGTH..];
+    compare_with_naive(&header, frame);
+    if let Checksum::Partial { start, offset } = header.checksum {
+        let mut completed = frame.to_vec();
+        let place = usize::from(start) + usize::from(offset);
+        let is_completed = complete_checksum(start, offset, &mut completed).is_ok();
+        assert_eq!(is_completed, place + 2 <= frame.len());
+        if is_completed {
+            let sum = naive::modulo(&frame[start.into()..], 0);
+            let checksum = if sum == 0xffff { sum } else { !sum };
+            assert_eq!(completed, [&frame[..place], &checksum.to_be_bytes(), &frame[place + 2..]].concat());
+        }
+    }
+}
+
+fn from_network(mut input: Bytes) {
+    let mut frames = vec![];
+    while let Ok(length) = input.try_get_u16_le() {
+        // The highest bit asks for checksums that a fuzzer could not guess.
+        let mut frame = input.split_to(usize::from(length & 0x7fff).min(input.len())).to_vec();
+        if length & 0x8000 != 0 {
+            naive::make_right(&mut frame);
+        }
+        frames.push(frame);
+    }
+    merge_and_cut(&frames);
+}
+
+fn cut_and_merge(mut input: Bytes) {
+    let mut frames = vec![];
+    for _ in 0..=input.try_get_u8().unwrap_or(0) % 3 {
+        frames.extend(cut_lawful(&Recipe::read(&mut input)));
+    }
+    while input.len() >= MUTATION_LENGTH && !frames.is_empty() {
+        mutate(&mut frames, &input.split_to(MUTATION_LENGTH));
+    }
+    merge_and_cut(&frames);
+}
+
+/// Cuts a lawful super-frame, and merges what came of it again: into what it was, if it can be merged at all.
+fn cut_lawful(recipe: &Recipe) -> Vec<Vec<u8>> {
+    let made = recipe.make();
+    let frames = compare_with_naive(&made.header, &made.frame).expect("a lawful super-frame");
+    assert!(frames.iter().all(|frame| naive::is_right(frame, &made.destination)));
+    let merged = merge_and_cut(&frames);
+    if frames.len() > 1 && frames.len() <= RUN_FRAMES_MAX {
+        assert_eq!(merged.len(), recipe.merged_count(frames.len()));
+        // If the checksum had not been begun, now it is.
+        assert!(merged.len() > 1 || !recipe.is_partial || merged[0] == (made.header, made.frame));
+    }
+    frames
+}
+
+/// What cutting makes, if it is what the naive segmenter makes.
+fn compare_with_naive(header: &VnetHeader, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let expected = naive::segment(header, frame);
+    let split = Split::new(header, frame).ok();
+    let cut = split.map(|split| {
+        (0..split.segments())
+            .map(|index| {
+                // What is behind the header is not touched.
+                let mut out = vec![0xee; split.header_length() + 1];
+                split.write_header(index, frame, &mut out);
+                assert_eq!(out.pop(), Some(0xee));
+                [&out, &frame[split.payload(index)]].concat()
+            })
+            .collect::<Vec<_>>()
+    });
+    assert!(cut == expected, "cut into {cut:02x?}, and not {expected:02x?}");
+    cut
+}
+
+/// One change to one frame, or to the order of all.
+fn mutate(frames: &mut Vec<Vec<u8>>, how: &[u8]) {
+    let [kind, which, place, change] = [how[0] % 8, how[1], how[2], how[3]];
+    let count = frames.len();
+    let at = usize::from(which) % count;
+    match kind {
+        0 => drop(frames.remove(at)),
+        1 => frames.swap(at, usize::from(place) % count),
+        2 => frames.insert(at, frames[at].clone()),
+        // Interleaved: the last comes in between.
+        3 => {
+            let last = frames.pop().expect("there is one");
+            frames.insert(at.min(count - 1), last);
+        }
+        _ => mutate_bytes(&mut frames[at], kind, place.into(), change),
+    }
+}
+
+fn mutate_bytes(frame: &mut Vec<u8>, kind: u8, place: usize, change: u8) {
+    match kind {
+        4 => frame.extend(vec![change; place]),
+        5 => frame.truncate(frame.len().saturating_sub(place)),
+        _ => frame.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= change),
+    }
+    // Without this, checksums are wrong from here on.
+    if kind == 7 {
+        naive::make_right(frame);
+    }
+}
+
+/// Merges frames with every choice of what may be merged, and cuts them again: nothing may have changed.
+fn merge_and_cut(frames: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>)> {
+    let merged_as = |tcp, udp| {
+        let merged = merge(Kinds { tcp, udp }, frames);
+        let cut: Vec<Vec<u8>> = merged.iter().flat_map(|(header, frame)| cut_as_kernel(header, frame)).collect();
+        assert!(cut == frames, "{frames:02x?} became {cut:02x?} by way of {merged:02x?}");
+        for (header, _) in &merged {
+            assert!(tcp || !matches!(header.segmentation, Segmentation::Tcp4 | Segmentation::Tcp6));
+            assert!(udp || header.segmentation != Segmentation::Udp);
+        }
+        merged
+    };
+    assert_eq!(merged_as(false, false).len(), frames.len());
+    merged_as(true, false);
+    merged_as(false, true);
+    merged_as(true, true)
+}
+
+/// What the kernel makes of what is written to the TAP, which it must take.
+fn cut_as_kernel(header: &VnetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
+    if header.segmentation == Segmentation::None {
+        assert!(!matches!(header.checksum, Checksum::Partial { .. }));
+        return vec![frame.to_vec()];
+    }
+    let layout = naive::layout(frame).expect("the headers of a super-frame");
+    let payload_length = frame.len() - layout.payload;
+    let size = usize::from(header.segment_size);
+    assert!(frame.len() - layout.network <= 65_535, "longer than IP can say");
+    assert!(payload_length > size && payload_length <= size * RUN_FRAMES_MAX);
+    assert_eq!(usize::from(header.header_length), layout.payload);
+    assert!(matches!(header.checksum, Checksum::Partial { .. }));
+    // The checksum of IPv4, and what there is of the other one's, must be right.
+    let mut completed = frame.to_vec();
+    if let Checksum::Partial { start, offset } = header.checksum {
+        complete_checksum(start, offset, &mut completed).expect("its place is in the frame");
+    }
+    let destination = naive::destination_at(layout);
+    assert!(naive::is_right(&completed, &completed[destination..destination + if layout.is_ipv6 { 16 } else { 4 }]));
+    naive::segment(header, frame).expect("what was merged can be cut")
+}
+
+/// Merges as the writer to the TAP does.
+fn merge(kinds: Kinds, frames: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>)> {
+    let mut writer = Writer { coalescer: Coalescer::new(kinds), first: vec![], payloads: vec![], written: vec![] };
+    frames.iter().for_each(|frame| writer.write(frame));
+    writer.finish();
+    writer.written
+}
+
+struct Writer {
+    coalescer: Coalescer,
+    first: Vec<u8>,
+    payloads: Vec<u8>,
+    written: Vec<(VnetHeader, Vec<u8>)>,
+}
+
+impl Writer {
+    fn write(&mut self, frame: &[u8]) {
+        match self.coalescer.join(frame) {
+            Joined::Yes { payload } => self.payloads.extend(&frame[payload]),
+            Joined::No(None) => {
+                self.finish();
+                self.written.push((VnetHeader::default(), frame.to_vec()));
+            }
+            Joined::No(Some(candidate)) => self.begin(candidate, frame),
+        }
+        if self.coalescer.is_closed() {
+            self.finish();
+        }
+    }
+
+    fn begin(&mut self, candidate: Candidate, frame: &[u8]) {
+        self.finish();
+        self.coalescer.begin(candidate, frame);
+        self.first = frame.to_vec();
+    }
+
+    fn finish(&mut self) {
+        let mut out = [0; SUPER_HEADER_MAX];
+        match self.coalescer.finish(&mut out) {
+            Finished::Nothing => {}
+            Finished::Single(header) => self.written.push((header, std::mem::take(&mut self.first))),
+            Finished::Super { header_length, first_payload } => self.push_super(&out[..header_length], first_payload),
+        }
+        assert!(self.payloads.is_empty() && matches!(self.coalescer.finish(&mut out), Finished::Nothing));
+    }
+
+    fn push_super(&mut self, headers: &[u8], first_payload: Range<usize>) {
+        let header = VnetHeader::parse(headers).expect("what was emitted");
+        let payloads = std::mem::take(&mut self.payloads);
+        let frame = [&headers[VNET_HEADER_LENGTH..], &self.first[first_payload], &payloads].concat();
+        self.written.push((header, frame));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lawful_super_frames_are_cut_as_naively_and_merged_again(input in proptest::collection::vec(any::<u8>(), 15)) {
+            cut_lawful(&Recipe::read(&mut input.into()));
+        }
+
+        #[test]
+        fn nothing_is_lost_changed_or_reordered(
+            recipes in proptest::collection::vec(any::<u8>(), 1..46),
+            mutations in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            cut_and_merge([recipes, mutations].concat().into());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(input in proptest::collection::vec(any::<u8>(), 0..300)) {
+            offload(&input);
+        }
+    }
+}
