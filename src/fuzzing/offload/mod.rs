@@ -87,20 +87,22 @@ fn cut_lawful(recipe: &Recipe) -> Vec<Vec<u8>> {
 /// What cutting makes, if it is what the naive segmenter makes.
 fn compare_with_naive(header: &VnetHeader, frame: &[u8]) -> Option<Vec<Vec<u8>>> {
     let expected = naive::segment(header, frame);
-    let split = Split::new(header, frame).ok();
-    let cut = split.map(|split| {
-        (0..split.segments())
-            .map(|index| {
-                // What is behind the header is not touched.
-                let mut out = vec![0xee; split.header_length() + 1];
-                split.write_header(index, frame, &mut out);
-                assert_eq!(out.pop(), Some(0xee));
-                [&out, &frame[split.payload(index)]].concat()
-            })
-            .collect::<Vec<_>>()
-    });
+    let cut = Split::new(header, frame).ok().map(|split| cut(&split, frame));
     assert!(cut == expected, "cut into {cut:02x?}, and not {expected:02x?}");
     cut
+}
+
+fn cut(split: &Split, frame: &[u8]) -> Vec<Vec<u8>> {
+    let segment = |index| {
+        // What is behind the header is not touched.
+        let mut out = vec![0xee; split.header_length() + 1];
+        split.write_header(index, frame, &mut out);
+        assert_eq!(out.pop(), Some(0xee));
+        [&out, &frame[split.payload(index)]].concat()
+    };
+    let segments: Vec<Vec<u8>> = (0..split.segments()).map(segment).collect();
+    assert_eq!(segments.iter().map(Vec::len).max(), Some(split.frame_length_max()));
+    segments
 }
 
 /// One change to one frame, or to the order of all.
@@ -251,6 +253,102 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(input in proptest::collection::vec(any::<u8>(), 0..300)) {
             offload(&input);
+        }
+    }
+
+    #[test]
+    fn the_corpus_passes() {
+        crate::fuzzing::replay("offload", 20, offload);
+    }
+
+    #[test]
+    fn the_greatest_run_is_64_frames_and_65_535_bytes() {
+        let udp = Recipe { segment_size: 100, payload_length: 6450, is_partial: true, ..Recipe::default() };
+        let merged = merge_and_cut(&cut_lawful(&udp));
+        assert_eq!(merged.iter().map(|(_, frame)| frame.len() - 42).collect::<Vec<_>>(), [6400, 50]);
+        // 20 and 20 bytes of headers, and 65,495 of payload: one frame of 1,395 is too much.
+        let tcp = Recipe { is_tcp: true, segment_size: 1400, payload_length: 65_100, ..udp };
+        let mut frames = cut_lawful(&tcp);
+        frames.extend(cut_lawful(&Recipe {
+            payload_length: 1400,
+            sequence: 65_100,
+            identification: 47,
+            ..tcp.clone()
+        }));
+        let lengths =
+            |frames: &[Vec<u8>]| merge_and_cut(frames).iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&frames), [54 + 65_100, 54 + 1400]);
+    }
+
+    /// Two frames cut from a super-frame, changed at `tuned` so that the checksum at `place` of the first comes to 0.
+    fn with_checksum_of_zero(recipe: &Recipe, tuned: usize, place: usize) -> Vec<Vec<u8>> {
+        let mut made = recipe.make();
+        let before = &compare_with_naive(&made.header, &made.frame).expect("a lawful super-frame")[0];
+        let sum = naive::modulo(&[before[tuned], before[tuned + 1], before[place], before[place + 1]], 0);
+        made.frame[tuned..tuned + 2].copy_from_slice(&sum.to_be_bytes());
+        compare_with_naive(&made.header, &made.frame).expect("a lawful super-frame")
+    }
+
+    fn with_bytes(frame: &[u8], place: usize, bytes: [u8; 2]) -> Vec<u8> {
+        [&frame[..place], &bytes, &frame[place + 2..]].concat()
+    }
+
+    #[test]
+    fn the_other_spelling_of_zero_stands_alone() {
+        const IPV4_IDENTIFICATION: usize = 18;
+        const IPV4_CHECKSUM: usize = 24;
+        const TCP_WINDOW: usize = 48;
+        const TCP_CHECKSUM: usize = 50;
+        const UDP_SOURCE: usize = 34;
+        const UDP_CHECKSUM: usize = 40;
+        let udp = Recipe { segment_size: 100, payload_length: 200, is_partial: true, filler: 3, ..Recipe::default() };
+        let tcp = Recipe { is_tcp: true, ..udp.clone() };
+        let spelled_otherwise = [
+            (&tcp, IPV4_IDENTIFICATION, IPV4_CHECKSUM, [0; 2], [0xff; 2]),
+            (&tcp, TCP_WINDOW, TCP_CHECKSUM, [0; 2], [0xff; 2]),
+            // UDP has no other, for 0 says that there is no checksum.
+            (&udp, UDP_SOURCE, UDP_CHECKSUM, [0xff; 2], [0; 2]),
+        ];
+        for (recipe, tuned, place, spelling, other) in spelled_otherwise {
+            let frames = with_checksum_of_zero(recipe, tuned, place);
+            assert_eq!(frames[0][place..place + 2], spelling);
+            assert_eq!(merge_and_cut(&frames).len(), 1);
+            assert_eq!(merge_and_cut(&[with_bytes(&frames[0], place, other), frames[1].clone()]).len(), 2);
+        }
+        // A frame that is not cut gets the spelling that suits UDP, whatever it carries.
+        let one = with_checksum_of_zero(&Recipe { payload_length: 100, ..tcp }, TCP_WINDOW, TCP_CHECKSUM);
+        assert_eq!(one[0][TCP_CHECKSUM..TCP_CHECKSUM + 2], [0xff; 2]);
+    }
+
+    #[test]
+    fn numbers_wrap() {
+        let recipe = Recipe {
+            is_tcp: true,
+            is_partial: true,
+            identification: u16::MAX - 1,
+            sequence: u32::MAX - 250,
+            segment_size: 100,
+            payload_length: 450,
+            ..Recipe::default()
+        };
+        assert_eq!(merge_and_cut(&cut_lawful(&recipe)).len(), 1);
+    }
+
+    #[test]
+    fn any_other_byte_in_the_headers_ends_a_run() {
+        for (is_tcp, is_ipv6) in [(false, false), (false, true), (true, false), (true, true)] {
+            let options = 3;
+            let lengths = Recipe { segment_size: 60, payload_length: 180, is_partial: true, ..Recipe::default() };
+            let frames = cut_lawful(&Recipe { is_tcp, is_ipv6, options, tags: 2, filler: 9, ..lengths });
+            let layout = naive::layout(&frames[0]).expect("what was made");
+            for at in 0..layout.payload {
+                let mut changed = frames.clone();
+                changed[1][at] ^= 0x40;
+                assert!(merge_and_cut(&changed).len() > 1, "byte {at} with the checksums as they were");
+                naive::make_right(&mut changed[1]);
+                let is_mended = changed[1] == frames[1];
+                assert_eq!(merge_and_cut(&changed).len() == 1, is_mended, "byte {at} with checksums that are right");
+            }
         }
     }
 }

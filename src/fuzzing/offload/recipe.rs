@@ -45,6 +45,8 @@ pub struct SuperFrame {
     pub destination: Vec<u8>,
 }
 
+/// ECE, ACK, PSH, FIN.
+const FLAGS_MERGEABLE: u8 = 0x59;
 const SEGMENTS_MAX: u8 = 70;
 /// What fits into an IP packet with the longest headers of a recipe.
 const PAYLOAD_MAX: usize = 65_535 - 40 - 3 * 24 - 60;
@@ -58,7 +60,8 @@ impl Recipe {
         let is_ipv6 = kind & 1 != 0;
         let is_tcp = kind & 2 != 0;
         let words = |nibble: u8| if nibble > 10 { 0 } else { nibble };
-        let flags = byte();
+        // Most flags are of those with which a frame stands alone.
+        let flags = byte() & if kind & 0x40 == 0 { !0 } else { FLAGS_MERGEABLE };
         let identification = u16::from_be_bytes([byte(), byte()]);
         let sequence = u32::from_be_bytes([byte(), byte(), byte(), byte()]);
         let filler = byte();
