@@ -266,18 +266,14 @@ mod tests {
         let udp = Recipe { segment_size: 100, payload_length: 6450, is_partial: true, ..Recipe::default() };
         let merged = merge_and_cut(&cut_lawful(&udp));
         assert_eq!(merged.iter().map(|(_, frame)| frame.len() - 42).collect::<Vec<_>>(), [6400, 50]);
-        // 20 and 20 bytes of headers, and 65,495 of payload: one frame of 1,395 is too much.
-        let tcp = Recipe { is_tcp: true, segment_size: 1400, payload_length: 65_100, ..udp };
-        let mut frames = cut_lawful(&tcp);
-        frames.extend(cut_lawful(&Recipe {
-            payload_length: 1400,
-            sequence: 65_100,
-            identification: 47,
-            ..tcp.clone()
-        }));
-        let lengths =
-            |frames: &[Vec<u8>]| merge_and_cut(frames).iter().map(|(_, frame)| frame.len()).collect::<Vec<_>>();
-        assert_eq!(lengths(&frames), [54 + 65_100, 54 + 1400]);
+        // 40 bytes of headers, and 65,495 of payload at most.
+        let tcp = Recipe { is_tcp: true, segment_size: 1400, payload_length: 46 * 1400, ..udp };
+        let follows =
+            |payload_length| Recipe { identification: 46, sequence: 46 * 1400, payload_length, ..tcp.clone() };
+        for (payload_length, merged_count) in [(1095, 1), (1096, 2)] {
+            let frames = [cut_lawful(&tcp), cut_lawful(&follows(payload_length))].concat();
+            assert_eq!(merge_and_cut(&frames).len(), merged_count);
+        }
     }
 
     /// Two frames cut from a super-frame, changed at `tuned` so that the checksum at `place` of the first comes to 0.
@@ -349,6 +345,68 @@ mod tests {
                 let is_mended = changed[1] == frames[1];
                 assert_eq!(merge_and_cut(&changed).len() == 1, is_mended, "byte {at} with checksums that are right");
             }
+        }
+    }
+
+    /// Three frames of a run, of which each was changed.
+    fn changed(recipe: &Recipe, change: impl Fn(usize, &mut Vec<u8>)) -> Vec<Vec<u8>> {
+        let recipe = Recipe { segment_size: 60, payload_length: 180, is_partial: true, filler: 9, ..recipe.clone() };
+        let mut frames = cut_lawful(&recipe);
+        frames.iter_mut().enumerate().for_each(|(number, frame)| change(number, frame));
+        frames
+    }
+
+    #[test]
+    fn flags_join_where_cutting_would_put_them() {
+        const FLAGS: usize = 47;
+        // ECE and ACK may be anywhere if they are everywhere; PSH and FIN only at the end.
+        let counts = [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80].map(|flag| {
+            let count = |is_flagged: fn(usize) -> bool| {
+                let frames = changed(&Recipe { is_tcp: true, ..Recipe::default() }, |number, frame| {
+                    frame[FLAGS] |= if is_flagged(number) { flag } else { 0 };
+                    naive::make_right(frame);
+                });
+                merge_and_cut(&frames).len()
+            };
+            [count(|_| true), count(|number| number == 0), count(|number| number == 1), count(|number| number == 2)]
+        });
+        let (last, alone, same) = ([3, 2, 2, 1], [3, 2, 3, 2], [1, 2, 3, 2]);
+        assert_eq!(counts, [last, alone, alone, last, same, alone, same, alone]);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_not_lost_in_a_run() {
+        let recipe = Recipe { is_tcp: true, ..Recipe::default() };
+        let frames = changed(&recipe, |number, frame| {
+            frame.truncate(if number == 2 { 54 } else { frame.len() });
+            naive::make_right(frame);
+        });
+        assert_eq!(merge_and_cut(&frames).len(), 2);
+    }
+
+    /// Takes 1 from a length, and keeps the checksum that counts it right by adding 1 elsewhere.
+    fn shorten(frame: &mut [u8], length_at: usize, elsewhere: usize) {
+        frame[length_at + 1] -= 1;
+        frame[elsewhere + 1] += 1;
+    }
+
+    #[test]
+    fn bytes_behind_the_packet_make_a_frame_stand_alone() {
+        const IPV4_LENGTH: usize = 16;
+        const IPV4_TIME_TO_LIVE: usize = 22;
+        const IPV6_LENGTH: usize = 18;
+        const UDP_LENGTH: usize = 38;
+        const UDP_PAYLOAD: usize = 42;
+        let ipv4 = Recipe::default();
+        let ipv6 = Recipe { is_ipv6: true, is_tcp: true, ..Recipe::default() };
+        let all = [
+            changed(&ipv4, |_, frame| shorten(frame, IPV4_LENGTH, IPV4_TIME_TO_LIVE)),
+            changed(&ipv4, |_, frame| shorten(frame, UDP_LENGTH, UDP_PAYLOAD)),
+            changed(&ipv6, |_, frame| frame[IPV6_LENGTH + 1] -= 1),
+            changed(&ipv4, |_, frame| frame.extend([0; 4])),
+        ];
+        for frames in all {
+            assert_eq!(merge_and_cut(&frames).len(), 3);
         }
     }
 }
