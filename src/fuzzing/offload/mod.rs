@@ -393,14 +393,14 @@ mod tests {
     #[test]
     fn bytes_behind_the_packet_make_a_frame_stand_alone() {
         const IPV4_LENGTH: usize = 16;
-        const IPV4_TIME_TO_LIVE: usize = 22;
+        const IPV4_TYPE_OF_SERVICE: usize = 14;
         const IPV6_LENGTH: usize = 18;
         const UDP_LENGTH: usize = 38;
         const UDP_PAYLOAD: usize = 42;
         let ipv4 = Recipe::default();
         let ipv6 = Recipe { is_ipv6: true, is_tcp: true, ..Recipe::default() };
         let all = [
-            changed(&ipv4, |_, frame| shorten(frame, IPV4_LENGTH, IPV4_TIME_TO_LIVE)),
+            changed(&ipv4, |_, frame| shorten(frame, IPV4_LENGTH, IPV4_TYPE_OF_SERVICE)),
             changed(&ipv4, |_, frame| shorten(frame, UDP_LENGTH, UDP_PAYLOAD)),
             changed(&ipv6, |_, frame| frame[IPV6_LENGTH + 1] -= 1),
             changed(&ipv4, |_, frame| frame.extend([0; 4])),
