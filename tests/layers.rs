@@ -38,6 +38,15 @@ fn imports_run_one_way() {
 }
 
 #[test]
+fn of_the_core_super_frames_know_only_why_a_frame_is_dropped() {
+    for (path, text) in sources("src/offload") {
+        for (at, _) in text.match_indices("crate::proto::") {
+            assert!(text[at..].starts_with("crate::proto::stats::DropReason"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
 fn within_the_core_arrows_point_downwards() {
     // Each room, and those that it may look into.
     let rooms: [(&str, &[&str]); 8] = [

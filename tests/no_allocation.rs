@@ -1,11 +1,15 @@
 //! Once it has been made, the core allocates nothing for a packet: a counting allocator looks on while two ends talk,
-//! in every mode, with loss, reordering and probes.
+//! in every mode, with loss, reordering and probes, and while super-frames are cut and merged.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use braid::offload::checksum::Sum;
+use braid::offload::coalesce::{Coalescer, Finished, Joined, Kinds, SUPER_HEADER_MAX};
+use braid::offload::split::Split;
+use braid::offload::vnet_header::{Checksum, Segmentation, VnetHeader};
 use braid::proto::scheduler::{Mode, SchedulerConfig};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
@@ -150,4 +154,39 @@ fn the_core_allocates_nothing_for_a_packet() {
         assert!(ends[1].counters().delivered.packets > 19_000, "{mode:?}: {:?}", ends[1].counters());
         assert_eq!(allocations, 0, "{mode:?}");
     }
+}
+
+/// A super-frame of UDP over IPv4, with 40 segments of 100 bytes.
+fn super_frame() -> (VnetHeader, Vec<u8>) {
+    let addresses = [192, 0, 2, 1, 192, 0, 2, 2];
+    let length = 8 + 4000;
+    let mut frame = vec![0; 34 + usize::from(length)];
+    frame[12..24].copy_from_slice(&[0x08, 0x00, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17]);
+    frame[26..34].copy_from_slice(&addresses);
+    frame[38..40].copy_from_slice(&u16::to_be_bytes(length));
+    frame[40..42].copy_from_slice(&Sum::pseudo_header(&addresses, 17, length.into()).fold().to_be_bytes());
+    let checksum = Checksum::Partial { start: 34, offset: 6 };
+    (VnetHeader { checksum, segmentation: Segmentation::Udp, segment_size: 100, header_length: 42 }, frame)
+}
+
+#[test]
+fn cutting_and_merging_allocate_nothing() {
+    let (header, frame) = super_frame();
+    let mut coalescer = Coalescer::new(Kinds { tcp: true, udp: true });
+    let mut joined = 0;
+    let before = ALLOCATIONS.with(Cell::get);
+    let split = Split::new(&header, &frame).expect("a super-frame");
+    for index in 0..split.segments() {
+        let mut segment = [0; 142];
+        split.write_header(index, &frame, &mut segment);
+        segment[42..].copy_from_slice(&frame[split.payload(index)]);
+        match coalescer.join(&segment) {
+            Joined::Yes { .. } => joined += 1,
+            Joined::No(candidate) => coalescer.begin(candidate.expect("a candidate"), &segment),
+        }
+    }
+    let finished = coalescer.finish(&mut [0; SUPER_HEADER_MAX]);
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert!(joined == 39 && matches!(finished, Finished::Super { .. }));
+    assert_eq!(allocations, 0);
 }

@@ -3,6 +3,7 @@
 //! Each iteration is one packet, and each sample a thousand of them, so the table reads in nanoseconds per packet. Run
 //! without `--bench`, as the tests do, each is tried once.
 
+mod offload;
 mod packet;
 mod receive;
 mod scheduler;

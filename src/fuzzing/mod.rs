@@ -5,12 +5,14 @@
 mod config;
 mod control;
 mod decapsulator;
+mod offload;
 mod reorder;
 mod tunnel;
 
 pub use config::config;
 pub use control::control;
 pub use decapsulator::decapsulator;
+pub use offload::offload;
 pub use reorder::reorder;
 pub use tunnel::tunnel;
 

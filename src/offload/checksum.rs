@@ -2,10 +2,15 @@
 
 use std::ops::{Add, AddAssign};
 
-/// Bytes that are summed at once, in as many independent lanes as keep the vector units busy.
-const BLOCK_LENGTH: usize = 64;
-const LANE_LENGTH: usize = 8;
-const LANES: usize = BLOCK_LENGTH / LANE_LENGTH;
+/// Bytes that are summed at once, in words of 32 bits. The compiler makes vector instructions of it; of all ways tried,
+/// this one is the fastest on x86-64 without extensions, and AVX2 would save a few nanoseconds a frame.
+const BLOCK_LENGTH: usize = 32;
+const WORD_LENGTH: usize = 4;
+const WORDS: usize = BLOCK_LENGTH / WORD_LENGTH;
+
+/// Bytes whose halves of words can be summed in 32 bits.
+const PIECE_LENGTH: usize = 1 << 20;
+const _: () = assert!(PIECE_LENGTH / BLOCK_LENGTH <= 1 << 16 && PIECE_LENGTH.is_multiple_of(BLOCK_LENGTH));
 
 /// A one's complement sum of 16-bit words, not folded yet.
 ///
@@ -18,14 +23,7 @@ impl Sum {
     /// The sum of `bytes` as big-endian words; an odd last byte counts as if a zero byte followed.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let (blocks, rest) = bytes.as_chunks::<BLOCK_LENGTH>();
-        let mut lanes = [0; LANES];
-        for block in blocks {
-            for (lane, bytes) in lanes.iter_mut().zip(block.as_chunks::<LANE_LENGTH>().0) {
-                *lane += halves(*bytes);
-            }
-        }
-        Self(lanes.iter().sum::<u64>() + of_few(rest))
+        Self(bytes.chunks(PIECE_LENGTH).map(of_piece).sum())
     }
 
     /// The sum of one word.
@@ -95,18 +93,28 @@ impl AddAssign for Sum {
     }
 }
 
-/// The sum of the two halves, so that carries gather above them.
-const fn halves(bytes: [u8; LANE_LENGTH]) -> u64 {
-    let word = u64::from_ne_bytes(bytes);
-    (word & 0xffff_ffff) + (word >> 32)
+fn of_piece(bytes: &[u8]) -> u64 {
+    let (blocks, rest) = bytes.as_chunks::<BLOCK_LENGTH>();
+    // What overflows from the sums of whole words is known from the sums of their upper halves.
+    let (mut wholes, mut uppers) = ([0_u32; WORDS], [0_u32; WORDS]);
+    for block in blocks {
+        let words = block.as_chunks::<WORD_LENGTH>().0;
+        for at in 0..WORDS {
+            let word = u32::from_ne_bytes(words[at]);
+            wholes[at] = wholes[at].wrapping_add(word);
+            uppers[at] = uppers[at].wrapping_add(word >> 16);
+        }
+    }
+    let halves = |(whole, upper): (&u32, &u32)| u64::from(whole.wrapping_sub(upper << 16)) + u64::from(*upper);
+    wholes.iter().zip(&uppers).map(halves).sum::<u64>() + of_few(rest)
 }
 
-/// The same as [`Sum::of`], for what is less than a block.
+/// The same, for what is less than a block.
 fn of_few(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<LANE_LENGTH>();
-    let mut last = [0; LANE_LENGTH];
+    let (words, rest) = bytes.as_chunks::<WORD_LENGTH>();
+    let mut last = [0; WORD_LENGTH];
     last[..rest.len()].copy_from_slice(rest);
-    words.iter().map(|word| halves(*word)).sum::<u64>() + halves(last)
+    words.iter().chain([&last]).map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
 }
 
 #[cfg(test)]
@@ -139,8 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_frame_does_not_overflow() {
-        assert_eq!(Sum::of(&vec![0xff; 1 << 20]).fold(), 0xffff);
+    fn the_longest_does_not_overflow() {
+        let bytes = vec![0xff; 3 * PIECE_LENGTH + 1];
+        assert_eq!(Sum::of(&bytes).fold(), naive(&bytes));
     }
 
     proptest! {

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crate::offload::checksum::Sum;
-use crate::offload::headers::{Headers, Transport, Version, field, put_word, word};
+use crate::offload::headers::{Headers, IPV6_LENGTH, Transport, Version, field, put_word, word};
 use crate::offload::vnet_header::{Checksum, Segmentation, VnetHeader};
 use crate::proto::stats::DropReason;
 
@@ -170,7 +170,7 @@ impl Split {
                 put_word(out, field::IPV4_CHECKSUM, sum.checksum());
             }
             Network::V6 => {
-                let payload_length = total_length - crate::offload::headers::IPV6_LENGTH as u16;
+                let payload_length = total_length - IPV6_LENGTH as u16;
                 put_word(out, field::IPV6_PAYLOAD_LENGTH, payload_length);
             }
         }
@@ -266,4 +266,87 @@ fn layer4(headers: &Headers, frame: &[u8], is_partial: bool) -> Layer4 {
 
 fn field_of(header: &[u8], at: usize) -> u16 {
     word(header, at).expect("headers were found whole")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offload::headers::UDP_LENGTH;
+
+    /// A super-frame of UDP over IPv6, with `extensions` bytes of destination options.
+    fn super_frame(extensions: usize) -> (VnetHeader, Vec<u8>) {
+        let mut frame = vec![0; 54 + extensions];
+        frame[12..15].copy_from_slice(&[0x86, 0xdd, 0x60]);
+        frame[20] = if extensions == 0 { 17 } else { 60 };
+        if extensions > 0 {
+            frame[54..56].copy_from_slice(&[17, (extensions / 8 - 1) as u8]);
+        }
+        frame.extend([0; UDP_LENGTH + 100]);
+        let checksum = Checksum::Partial { start: 54 + extensions as u16, offset: 6 };
+        (VnetHeader { checksum, segmentation: Segmentation::Udp, segment_size: 30, header_length: 0 }, frame)
+    }
+
+    fn segments(header: VnetHeader, frame: &[u8]) -> Result<usize, DropReason> {
+        Split::new(&header, frame).map(|split| split.segments())
+    }
+
+    #[test]
+    fn what_the_kernel_would_not_cut_is_refused() {
+        let refused = Err(DropReason::SuperFrame);
+        let (header, frame) = super_frame(0);
+        assert_eq!(segments(header, &frame), Ok(4));
+        assert_eq!(segments(VnetHeader { segment_size: 0, ..header }, &frame), refused);
+        assert_eq!(segments(VnetHeader { segment_size: 65_535, ..header }, &frame), refused);
+        assert_eq!(segments(VnetHeader { segmentation: Segmentation::Tcp6, ..header }, &frame), refused);
+        assert_eq!(segments(VnetHeader { segmentation: Segmentation::None, ..header }, &frame), refused);
+        // UDP without a checksum that has been begun.
+        assert_eq!(segments(VnetHeader { checksum: Checksum::None, ..header }, &frame), refused);
+        assert_eq!(segments(VnetHeader { checksum: Checksum::Valid, ..header }, &frame), refused);
+        for (start, offset) in [(53, 6), (55, 6), (54, 16), (54, 7)] {
+            assert_eq!(
+                segments(VnetHeader { checksum: Checksum::Partial { start, offset }, ..header }, &frame),
+                refused
+            );
+        }
+        (0..54 + UDP_LENGTH).for_each(|length| assert_eq!(segments(header, &frame[..length]), refused));
+        assert_eq!(segments(header, &frame[..54 + UDP_LENGTH]), Ok(1));
+    }
+
+    #[test]
+    fn headers_have_a_greatest_length() {
+        let longest = (SPLIT_HEADER_MAX - 54 - UDP_LENGTH) / 8 * 8;
+        let (header, frame) = super_frame(longest);
+        assert_eq!(segments(header, &frame), Ok(4));
+        let (header, frame) = super_frame(longest + 8);
+        assert_eq!(segments(header, &frame), Err(DropReason::SuperFrame));
+    }
+
+    #[test]
+    fn two_vlan_tags_and_no_more() {
+        let (header, frame) = super_frame(0);
+        for tags in 0..4 {
+            let tagged = [&frame[..12], &[0x81, 0, 0, 7].repeat(tags), &frame[12..]].concat();
+            let checksum = Checksum::Partial { start: 54 + 4 * tags as u16, offset: 6 };
+            assert_eq!(segments(VnetHeader { checksum, ..header }, &tagged).is_ok(), tags <= 2);
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_completed_where_there_is_room_for_it() {
+        // The sum of a pseudo-header is in its place, and what is in front of the start does not count.
+        let frame = [0xff, 0xff, 0x12, 0x34, 0x00, 0x01, 0x80];
+        let completed = |start, offset| {
+            let mut frame = frame;
+            complete_checksum(start, offset, &mut frame).map(|()| frame)
+        };
+        let sum: u16 = 0x1234 + 0x0001 + 0x8000;
+        let [high, low] = (!sum).to_be_bytes();
+        assert_eq!(completed(2, 2), Ok([0xff, 0xff, 0x12, 0x34, high, low, 0x80]));
+        assert!(completed(2, 3).is_ok() && completed(5, 0).is_ok());
+        for (start, offset) in [(2, 4), (6, 0), (7, 0), (8, 0), (0, u16::MAX), (u16::MAX, u16::MAX)] {
+            assert_eq!(completed(start, offset), Err(DropReason::SuperFrame));
+        }
+        let mut zero = [0xff, 0xff, 0xff, 0xff];
+        assert_eq!((complete_checksum(0, 0, &mut zero), zero), (Ok(()), [0xff; 4]));
+    }
 }
