@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("src/offload", &["proto", "offload"]),
     ("src/config.rs", &["proto"]),
     ("src/units.rs", &[]),
-    ("src/io", &["proto", "offload", "config"]),
+    ("src/io", &["proto", "offload", "config", "io"]),
     ("src/cli", &["proto", "config", "units"]),
     ("src/sim", &["proto", "sim"]),
     ("src/fuzzing", &["proto", "offload", "cli", "config", "fuzzing", "sim", "units"]),

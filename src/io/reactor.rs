@@ -189,7 +189,7 @@ impl Reactor {
             if at >= spin_until {
                 return self.ring.submit_and_wait(due.since(at));
             }
-            std::hint::spin_loop();
+            std::thread::yield_now();
         }
     }
 
