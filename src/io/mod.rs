@@ -2,6 +2,27 @@
 //!
 //! [`run_box`] and [`run_gateway`] open what the configuration names, put the core in the middle, and run the
 //! reactor until a signal comes.
+//!
+//! ## Chosen by measurement
+//!
+//! Two cores of a virtual machine, Linux 6.18, both ends over two veth uplinks in `balance-rr`. CPU of both ends in
+//! core-seconds per GB: of one TCP stream at full speed, and of single datagrams of 1,300 bytes at 800 Mbit/s. Medians of
+//! three or four runs in turn; they differ by 10% among themselves.
+//!
+//! | | TCP | single datagrams | what else |
+//! |---|--:|--:|---|
+//! | **as it is**: super-frames, runs, one waiting read, registered buffers, 128 large slots provided | 0.86 | 2.99 | 45 MiB an end |
+//! | without any offload (`--offload none`) | 5.4 | 4.4 | 18 MiB |
+//! | buffers not registered: READ instead of READ_FIXED | 0.91 | 3.18 | 24 MiB; registering is worth it for single frames |
+//! | READ_MULTISHOT into a ring of provided buffers | 0.82 | 3.35 | 57 MiB; not before Linux 6.7, so it would come beside, not instead |
+//! | up to 64 reads that all wait | 0.95 | 3.06 | 3.7% of a core at 20 Mbit/s against 3.6%: each frame wakes them all |
+//! | 32 large slots provided, or 512 | 0.88, 0.86 | 3.14, 3.00 | 39 or 71 MiB |
+//! | 8 reads at a time instead of 64 | 0.86 | 3.05 | |
+//!
+//! Measured by themselves: SENDMSG_ZC takes 354 ns a datagram where SENDMSG takes 254 (44 to a run), and 5,050 against
+//! 3,420 alone: what veth and most NICs' drivers copy anyway is not worth pinning. WRITE_FIXED is no faster than WRITE, so
+//! writes to the TAP are all gathered (WRITEV). Busy polling that only spins had two ends and `ping` on two cores wait
+//! 2,040 µs for one another, where 60 are enough if the spinning end yields.
 
 mod buffers;
 mod control_message;

@@ -295,12 +295,16 @@ impl Reactor {
                 self.tunnel.count_drops(DropReason::SendFailed, count);
                 self.on_socket_failed(now, uplink, errno);
             }
-            Sent::RunsRefused(errno) => tracing::warn!(
-                "uplink {uplink}: its interface does not take several datagrams at once ({}): \
-                 each is sent by itself from now on",
-                io::Error::from_raw_os_error(errno)
-            ),
+            Sent::RunsRefused(errno) => self.log_runs_refused(uplink, errno),
         }
+    }
+
+    fn log_runs_refused(&self, uplink: u8, errno: i32) {
+        let name = UplinkId::new(uplink).map_or("", |uplink| self.tunnel.uplink(uplink).name.as_str());
+        tracing::warn!(
+            "uplink {name}: its interface does not take several datagrams at once ({}): each is sent by itself from now on",
+            io::Error::from_raw_os_error(errno)
+        );
     }
 
     fn on_socket_failed(&mut self, now: Instant, uplink: u8, errno: i32) {

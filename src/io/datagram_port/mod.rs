@@ -68,7 +68,9 @@ impl DatagramPort {
         files.set(ring, file_place(socket), descriptor)?;
         let place = &mut self.places[usize::from(socket)];
         *place = Place { open: true, armed: false, generation: place.generation.wrapping_add(1) };
-        self.sending.on_opened(socket);
+        if let (Sockets::PerUplink, Some(uplink)) = (self.sockets, UplinkId::new(socket)) {
+            self.sending.on_opened(uplink);
+        }
         Ok(())
     }
 

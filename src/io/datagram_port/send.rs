@@ -59,7 +59,7 @@ pub enum Sent {
     Dropped(DropReason, usize),
     /// The uplink cannot be used, says this errno; so many were dropped.
     Failed(i32, usize),
-    /// What was refused as a run has gone datagram by datagram: this socket's runs are over.
+    /// What was refused as a run has gone datagram by datagram: this uplink's runs are over.
     RunsRefused(i32),
 }
 
@@ -145,7 +145,7 @@ pub struct Sending {
     spare: Vec<Gather>,
     /// The run of each uplink that still has room.
     runs: [Option<u32>; UPLINKS_MAX],
-    /// Which sockets take runs.
+    /// The ways by which runs go.
     takes_runs: [bool; UPLINKS_MAX],
     gso: bool,
 }
@@ -163,8 +163,8 @@ impl Sending {
     }
 
     /// There is a new socket, which may take what the one before did not.
-    pub(super) fn on_opened(&mut self, socket: u8) {
-        self.takes_runs[usize::from(socket)] = self.gso;
+    pub(super) fn on_opened(&mut self, uplink: UplinkId) {
+        self.takes_runs[uplink.index()] = self.gso;
     }
 
     #[inline]
@@ -191,7 +191,7 @@ impl Sending {
         let Some(index) = self.begin(uplink, socket, datagram, destination()) else {
             return Ok(Sent::Dropped(DropReason::NoBuffer, 1));
         };
-        if self.takes_runs[usize::from(socket)] {
+        if self.takes_runs[uplink.index()] {
             self.runs[uplink.index()] = Some(index);
         } else {
             self.push(ring, index)?;
@@ -262,7 +262,7 @@ impl Sending {
         let mut send = self.sends.remove(index as usize);
         let sent = match (-result, send.refused) {
             (..=0, None) => Sent::Fine,
-            (..=0, Some(errno)) => self.on_run_refused(send.socket, errno),
+            (..=0, Some(errno)) => self.on_run_refused(send.uplink, errno),
             (errno, _) if send.datagrams > 1 && is_refusal(errno) => self.send_each(ring, &send, errno)?,
             (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM, _) => {
                 Sent::Dropped(DropReason::UplinkQueueFull, send.datagrams)
@@ -292,8 +292,8 @@ impl Sending {
         Ok(if dropped > 0 { Sent::Dropped(DropReason::NoBuffer, dropped) } else { Sent::Fine })
     }
 
-    fn on_run_refused(&mut self, socket: u8, errno: i32) -> Sent {
-        if std::mem::take(&mut self.takes_runs[usize::from(socket)]) { Sent::RunsRefused(errno) } else { Sent::Fine }
+    fn on_run_refused(&mut self, uplink: UplinkId, errno: i32) -> Sent {
+        if std::mem::take(&mut self.takes_runs[uplink.index()]) { Sent::RunsRefused(errno) } else { Sent::Fine }
     }
 }
 
