@@ -1,7 +1,7 @@
 //! A lab for tests: the links of a scenario, with both ends of a tunnel started, killed and asked at will.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -92,14 +92,24 @@ pub fn run_scenario(scenario: &str, flags: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("a report")
 }
 
+/// Waits until tshark says that it captures.
+pub fn await_capture(tshark: &mut Child) {
+    let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
+    let begun = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Capturing on"));
+    assert!(begun, "tshark is needed: 'tools/test' installs it");
+    // The rest is read, so that tshark never waits for a reader.
+    thread::spawn(move || lines.for_each(drop));
+}
+
 /// Waits for the lab, of which there is one on a machine.
 pub fn take_turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The links of a scenario, up.
+/// The links of a scenario, up; or plain ones.
 pub struct Lab {
-    lab: Child,
+    /// Emulates the links; `None` if they are plain.
+    lab: Option<Child>,
     folder: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -129,7 +139,33 @@ impl Lab {
             .spawn()
             .expect("the lab runs");
         await_that("the lab is up", || fs::read_to_string(&log).is_ok_and(|text| text.starts_with("up")));
-        Some(Self { lab, folder, _turn: turn })
+        Some(Self { lab: Some(lab), folder, _turn: turn })
+    }
+
+    /// Two links that nothing emulates: pairs of virtual interfaces, which carry many datagrams as one where they can.
+    pub fn plain() -> Option<Self> {
+        if !may_run() {
+            return None;
+        }
+        let lab = Self { lab: None, folder: tempfile::tempdir().expect("a folder"), _turn: take_turn() };
+        let run = |line: &str| {
+            let done = Command::new("ip").args(line.split_whitespace()).status();
+            assert!(done.is_ok_and(|status| status.success()), "ip {line}");
+        };
+        for namespace in [BOX, GATEWAY] {
+            run(&format!("netns add {namespace}"));
+            run(&format!("-n {namespace} link set dev lo up"));
+        }
+        run(&format!("-n {GATEWAY} address add 203.0.113.1/32 dev lo"));
+        for (number, uplink) in ["a", "b"].into_iter().enumerate() {
+            run(&format!("link add name {uplink} netns {BOX} type veth peer name {uplink} netns {GATEWAY}"));
+            for (namespace, host) in [(BOX, 1), (GATEWAY, 2)] {
+                run(&format!("-n {namespace} address add 10.77.{number}.{host}/24 dev {uplink}"));
+                run(&format!("-n {namespace} link set dev {uplink} up"));
+            }
+            run(&format!("-n {BOX} route add 203.0.113.1 via 10.77.{number}.2 dev {uplink} metric {}", number + 1));
+        }
+        Some(lab)
     }
 
     /// Starts a gateway and a box with these flags added, and waits until frames pass.
@@ -250,8 +286,14 @@ pub fn missing((numbers, offered): &(Vec<u64>, u64)) -> u64 {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let Some(lab) = &mut self.lab else {
+            for namespace in [BOX, GATEWAY] {
+                let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+            }
+            return;
+        };
         let down = Command::new(program("braid-lab")).arg("down").status();
-        let _ = self.lab.wait();
+        let _ = lab.wait();
         if !thread::panicking() {
             assert!(down.is_ok_and(|status| status.success()), "the lab goes down");
         }

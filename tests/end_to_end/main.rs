@@ -6,6 +6,7 @@ mod chaos;
 mod hostile;
 mod lab;
 mod lifecycle;
+mod offload;
 mod streams;
 mod uplinks;
 mod wire;

@@ -1,10 +1,8 @@
 //! What is on the wire, and what must not get in from there.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Command, Stdio};
 
-use crate::lab::{BOX, GATEWAY, Lab, TWO};
+use crate::lab::{BOX, GATEWAY, Lab, TWO, await_capture};
 
 #[test]
 fn foreign_datagrams_are_dropped_counted_and_not_answered() {
@@ -54,15 +52,6 @@ fn a_frame_longer_than_the_tunnel_carries_is_dropped_and_counted() {
     let _ = lab.command(BOX, "ping -q -c 3 -i 0.1 -W 1 -M do -s 8000 10.9.0.2").output();
     assert!(near.counters().contains(" oversize=6"), "{}", near.log());
     assert!(lab.answers(), "and shorter ones pass");
-}
-
-/// Waits until tshark says that it captures.
-fn await_capture(tshark: &mut Child) {
-    let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
-    let begun = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Capturing on"));
-    assert!(begun, "tshark is needed: 'tools/test' installs it");
-    // The rest is read, so that tshark never waits for a reader.
-    thread::spawn(move || lines.for_each(drop));
 }
 
 #[test]
