@@ -13,6 +13,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::action::parse_action;
+use crate::bench::{self, BenchOptions};
 use crate::chaos::ChaosOptions;
 use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
@@ -23,6 +24,7 @@ use crate::say::say;
 use crate::scenario::Scenario;
 use crate::simulate::Worlds;
 use crate::stop::Stop;
+use crate::traffic::burst::{self, Burst};
 use crate::traffic::flood::{self, FloodOptions, Sources};
 use crate::tunnel::TunnelOptions;
 use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
@@ -61,6 +63,8 @@ enum Command {
     Demo(DemoArguments),
     /// Break everything at random, and check that nothing arrives twice, out of order, or not at all once all is healed
     Chaos(ChaosArguments),
+    /// Compare braid with other tunnels: throughput, cost, delay, memory
+    Bench(BenchArguments),
     /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
     Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
@@ -78,7 +82,16 @@ enum Command {
         /// Write the payloads here, in order of arrival
         #[arg(long)]
         payload: Option<PathBuf>,
+        /// Only count them, which takes less of the machine than a record of each
+        #[arg(long, conflicts_with = "payload")]
+        count: bool,
+        /// Let the kernel hand out several at once (UDP_GRO)
+        #[arg(long, requires = "count")]
+        gro: bool,
     },
+    /// Count UDP datagrams that carry the bench's mark in the clear, inside a namespace
+    #[command(hide = true)]
+    Overhear,
     /// Keep every CPU busy, or memory in use
     #[command(hide = true)]
     Press {
@@ -174,6 +187,44 @@ struct ChaosArguments {
 }
 
 #[derive(Args)]
+struct BenchArguments {
+    /// How often to measure each, all in turn each time; what is shown is the median
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Only the tunnels whose names begin so: raw, vxlan, braid (-balance-rr, -active-backup, -busy-poll), fastd, openvpn,
+    /// tinc, vtun
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Seconds of each TCP stream
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Write all figures of all rounds here as JSON; - for standard output, and nothing else there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the table here, in Markdown; - for standard output, where it goes anyway unless --json does
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
+    /// Draw TCP throughput and its cost, to .png or .svg
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// A further flag of braid's box, such as --extra-box=--cpu=1; may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    extra_box: Vec<String>,
+    /// A further flag of braid's gateway; may be repeated
+    #[arg(long, allow_hyphen_values = true)]
+    extra_gateway: Vec<String>,
+    /// Fail if a tunnel to compare with is not installed, as with CI=true, instead of leaving it out
+    #[arg(long)]
+    all_required: bool,
+    /// Only show within seconds that everything works; the figures are worth nothing
+    #[arg(long)]
+    quick: bool,
+    /// Where braid-box and braid-gateway are [default: beside this program]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct SimulateArguments {
     /// The seeds of the worlds to run, such as 1..1001; the last is not among them
     #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
@@ -225,6 +276,10 @@ struct SourceArguments {
     /// Number and send on what comes to this address instead, until standard input ends
     #[arg(long)]
     relay: Option<SocketAddr>,
+    /// Send all that are due at once, and so many by one system call (UDP_SEGMENT, if more than 1), instead of each when it
+    /// is due
+    #[arg(long, value_name = "N", conflicts_with = "relay", value_parser = clap::value_parser!(u16).range(1..=64))]
+    gso: Option<u16>,
 }
 
 #[derive(Args)]
@@ -283,19 +338,28 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up { scenario } => up(&scenario),
         Command::Event { uplink, action } => happen(&uplink, &action.join(" ")),
         Command::Run(arguments) => run_scenario(&arguments),
-        Command::Down => Ok(lab::take_down()?),
+        Command::Down => {
+            bench::clear_abandoned()?;
+            Ok(lab::take_down()?)
+        }
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Chaos(arguments) => run_chaos(&arguments),
         Command::Press { target, duration } => {
             chaos::press(target, duration);
             Ok(())
         }
+        Command::Bench(arguments) => run_bench(arguments),
+        Command::Overhear => Ok(bench::listen().map_err(|error| format!("cannot listen: {error}"))?),
         Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
-        Command::Sink { listen, payload } => {
-            Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
+        Command::Sink { listen, payload, count, gro } => {
+            let received = match count {
+                true => traffic::tally::receive(listen, gro),
+                false => traffic::sink::receive(listen, payload.as_deref()),
+            };
+            Ok(received.map_err(|error| format!("sink: {error}"))?)
         }
         Command::Flood(arguments) => send_flood(&arguments),
         Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
@@ -384,13 +448,43 @@ fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
     if report.failures.is_empty() { Ok(()) } else { Err(repeat(report.failures.join("; ")).into()) }
 }
 
-fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
-    let folder = match &arguments.bin_dir {
-        Some(folder) => folder.clone(),
-        None => lab::own_program()?.parent().map(Path::to_owned).unwrap_or_default(),
+fn run_bench(arguments: BenchArguments) -> Result<(), Failure> {
+    let options = BenchOptions {
+        programs: program_folder(arguments.bin_dir.as_deref())?,
+        rounds: arguments.rounds.into(),
+        only: arguments.only,
+        seconds: arguments.seconds,
+        extra_box: arguments.extra_box,
+        extra_gateway: arguments.extra_gateway,
+        all_required: arguments.all_required || std::env::var_os("CI").is_some_and(|value| value == "true"),
+        quick: arguments.quick,
     };
+    let stop = Stop::on_signals()?;
+    let report = bench::run(&options, &stop).map_err(|error| format!("bench: {error}"))?;
+    if let Some(path) = &arguments.chart {
+        bench::draw(path, &report)?;
+    }
+    let to_file = arguments.table.filter(|path| path != Path::new("-"));
+    if let Some(path) = &to_file {
+        write_file(path, &report.to_markdown())?;
+    }
+    tell(&report, report.to_markdown(), arguments.json.as_deref())
+}
+
+fn program_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    match given {
+        Some(folder) => Ok(folder.to_owned()),
+        None => Ok(lab::own_program()?.parent().map(Path::to_owned).unwrap_or_default()),
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
+    Ok(std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?)
+}
+
+fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
     Ok(TunnelOptions {
-        folder,
+        folder: program_folder(arguments.bin_dir.as_deref())?,
         mode: None,
         window: None,
         extra_box: vec![],
@@ -419,8 +513,7 @@ fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Re
         Some(path) if path == Path::new("-") => say(&(as_json + "\n")),
         Some(path) => {
             say(&text);
-            std::fs::write(path, as_json + "\n")
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            write_file(path, &(as_json + "\n"))?;
         }
         None => say(&text),
     }
@@ -447,9 +540,16 @@ fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn send(arguments: &SourceArguments) -> Result<(), Failure> {
-    let report = match arguments.relay {
-        Some(from) => traffic::source::relay(from, arguments.to),
-        None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
+    let &SourceArguments { to, rate, duration, .. } = arguments;
+    let size = usize::from(arguments.size);
+    let report = match (arguments.relay, arguments.gso.map(usize::from)) {
+        (Some(from), _) => traffic::source::relay(from, to),
+        (None, None) => traffic::source::send_constant(to, rate, size, duration),
+        (None, Some(segments)) if size * segments > burst::SEND_LENGTH_MAX => {
+            let longest = burst::SEND_LENGTH_MAX;
+            return Err(Failure::Usage(format!("source: --gso {segments}: one send carries up to {longest} bytes")));
+        }
+        (None, Some(segments)) => burst::send(to, &Burst { rate, size, segments, duration }),
     };
     let report = report.map_err(|error| format!("source: {error}"))?;
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -196,15 +196,7 @@ fn end_holder() -> Result<(), String> {
 fn clear() -> Result<(), String> {
     orders::remove_socket();
     for namespace in namespaces::existing()? {
-        for pid in pids_in(&namespace) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        namespaces::end_all_in(&namespace);
     }
     namespaces::remove_all()
-}
-
-fn pids_in(namespace: &str) -> Vec<Pid> {
-    let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
-    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect()
 }
