@@ -13,14 +13,14 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::action::parse_action;
-use crate::bench::{self, BenchOptions};
+use crate::bench::{self, BenchArguments};
 use crate::chaos::ChaosOptions;
 use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
 use crate::plot::Panel;
-use crate::say::say;
+use crate::say::{say, tell};
 use crate::scenario::Scenario;
 use crate::simulate::Worlds;
 use crate::stop::Stop;
@@ -187,44 +187,6 @@ struct ChaosArguments {
 }
 
 #[derive(Args)]
-struct BenchArguments {
-    /// How often to measure each, all in turn each time; what is shown is the median
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
-    rounds: u16,
-    /// Only the tunnels whose names begin so: raw, vxlan, braid (-balance-rr, -active-backup, -busy-poll), fastd, openvpn,
-    /// tinc, vtun
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Seconds of each TCP stream
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
-    /// Write all figures of all rounds here as JSON; - for standard output, and nothing else there
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write the table here, in Markdown; - for standard output, where it goes anyway unless --json does
-    #[arg(long, value_name = "FILE")]
-    table: Option<PathBuf>,
-    /// Draw TCP throughput and its cost, to .png or .svg
-    #[arg(long, value_name = "FILE")]
-    chart: Option<PathBuf>,
-    /// A further flag of braid's box, such as --extra-box=--cpu=1; may be repeated
-    #[arg(long, allow_hyphen_values = true)]
-    extra_box: Vec<String>,
-    /// A further flag of braid's gateway; may be repeated
-    #[arg(long, allow_hyphen_values = true)]
-    extra_gateway: Vec<String>,
-    /// Fail if a tunnel to compare with is not installed, as with CI=true, instead of leaving it out
-    #[arg(long)]
-    all_required: bool,
-    /// Only show within seconds that everything works; the figures are worth nothing
-    #[arg(long)]
-    quick: bool,
-    /// Where braid-box and braid-gateway are [default: beside this program]
-    #[arg(long, value_name = "DIR")]
-    bin_dir: Option<PathBuf>,
-}
-
-#[derive(Args)]
 struct SimulateArguments {
     /// The seeds of the worlds to run, such as 1..1001; the last is not among them
     #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
@@ -348,7 +310,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             chaos::press(target, duration);
             Ok(())
         }
-        Command::Bench(arguments) => run_bench(arguments),
+        Command::Bench(arguments) => Ok(bench::main(arguments)?),
         Command::Overhear => Ok(bench::listen().map_err(|error| format!("cannot listen: {error}"))?),
         Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
@@ -423,14 +385,14 @@ fn run_scenario(arguments: &RunArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.plot {
         plot::draw(path, &[Panel { title: format!("{} {}", scenario.name, outcome.report.mode), outcome: &outcome }])?;
     }
-    tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())
+    Ok(tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())?)
 }
 
 fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
     let quiet = arguments.json.as_deref() == Some(Path::new("-"));
     let report = demo::demo(&tunnel_options(&arguments.common)?, &arguments.common.output, quiet, &stop)?;
-    tell(&report, report.to_text(), arguments.json.as_deref())
+    Ok(tell(&report, report.to_text(), arguments.json.as_deref())?)
 }
 
 fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
@@ -448,43 +410,9 @@ fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
     if report.failures.is_empty() { Ok(()) } else { Err(repeat(report.failures.join("; ")).into()) }
 }
 
-fn run_bench(arguments: BenchArguments) -> Result<(), Failure> {
-    let options = BenchOptions {
-        programs: program_folder(arguments.bin_dir.as_deref())?,
-        rounds: arguments.rounds.into(),
-        only: arguments.only,
-        seconds: arguments.seconds,
-        extra_box: arguments.extra_box,
-        extra_gateway: arguments.extra_gateway,
-        all_required: arguments.all_required || std::env::var_os("CI").is_some_and(|value| value == "true"),
-        quick: arguments.quick,
-    };
-    let stop = Stop::on_signals()?;
-    let report = bench::run(&options, &stop).map_err(|error| format!("bench: {error}"))?;
-    if let Some(path) = &arguments.chart {
-        bench::draw(path, &report)?;
-    }
-    let to_file = arguments.table.filter(|path| path != Path::new("-"));
-    if let Some(path) = &to_file {
-        write_file(path, &report.to_markdown())?;
-    }
-    tell(&report, report.to_markdown(), arguments.json.as_deref())
-}
-
-fn program_folder(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    match given {
-        Some(folder) => Ok(folder.to_owned()),
-        None => Ok(lab::own_program()?.parent().map(Path::to_owned).unwrap_or_default()),
-    }
-}
-
-fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
-    Ok(std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?)
-}
-
 fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
     Ok(TunnelOptions {
-        folder: program_folder(arguments.bin_dir.as_deref())?,
+        folder: lab::program_folder(arguments.bin_dir.as_deref())?,
         mode: None,
         window: None,
         extra_box: vec![],
@@ -504,20 +432,6 @@ impl SimulateArguments {
 fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
     let range = text.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
     range.filter(|(first, end)| first < end).ok_or_else(|| "write the first and the end, such as 1..1001".to_owned())
-}
-
-/// The report as text on standard output, and as JSON where it is wanted.
-fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Result<(), Failure> {
-    let as_json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-    match json {
-        Some(path) if path == Path::new("-") => say(&(as_json + "\n")),
-        Some(path) => {
-            say(&text);
-            write_file(path, &(as_json + "\n"))?;
-        }
-        None => say(&text),
-    }
-    Ok(())
 }
 
 fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {

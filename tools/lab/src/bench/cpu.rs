@@ -27,9 +27,17 @@ impl Reading {
     /// # Errors
     /// If the kernel does not tell.
     pub fn take(running: &Running) -> Result<Self, String> {
+        Ok(Self { tunnel: running.cpu_seconds(), ..Self::of_machine()? })
+    }
+
+    /// Looks now, while there is no tunnel.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn of_machine() -> Result<Self, String> {
         let text = std::fs::read_to_string("/proc/stat").map_err(|error| format!("/proc/stat: {error}"))?;
         let machine = busy_seconds(&text).ok_or("/proc/stat makes no sense")?;
-        Ok(Self { tunnel: running.cpu_seconds(), machine })
+        Ok(Self { tunnel: None, machine })
     }
 
     /// What has passed from then to a later look.

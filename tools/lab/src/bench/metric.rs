@@ -42,6 +42,8 @@ pub enum Metric {
     VideoCpuPercent,
     /// How many of its datagrams were lost.
     VideoLost,
+    /// How many cores were busy before the tunnel was started: what the machine does beside.
+    IdleBusyCores,
     /// The most memory that an end had resident, in MiB.
     MemoryMib,
 }

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::Contender;
 use super::metric::{Metric, Round, Spread, summarise};
 use super::peers::Kind;
 use super::stage::TUNNEL_MTU;
+use super::{BUSY_CORES_MAX, Contender};
 
 const NAME_WIDTH_MIN: usize = 3;
 
@@ -143,6 +143,13 @@ impl BenchReport {
              came after a later one; *: the sender could not send faster. GSO: 40 datagrams by one send.\n",
             self.tunnel_mtu
         );
+        let busy = self.tunnels.iter().filter_map(|tunnel| tunnel.summary.get(&Metric::IdleBusyCores));
+        let busiest = busy.map(|spread| spread.max).fold(0.0, f64::max);
+        if busiest > BUSY_CORES_MAX {
+            notes.push_str(&format!(
+                "CAREFUL: the machine was busy with something else, up to {busiest:.1} cores, when nothing was measured.\n"
+            ));
+        }
         if !versions.is_empty() {
             notes.push_str(&format!("Debian packages: {}.\n", versions.join(", ")));
         }
@@ -261,6 +268,18 @@ mod tests {
     #[test]
     fn what_is_not_installed_says_so() {
         assert_eq!(cells(&report().to_markdown(), "tinc")[1], "not installed");
+    }
+
+    #[test]
+    fn a_machine_that_was_busy_is_a_reason_to_be_careful() {
+        let mut report = report();
+        assert!(!report.to_markdown().contains("CAREFUL"));
+        let quiet = Round::from([(Metric::IdleBusyCores, 0.01)]);
+        report.tunnels.push(tunnel("quiet", Kind::Kernel, vec![quiet.clone()]));
+        assert!(!report.to_markdown().contains("CAREFUL"));
+        let busy = Round::from([(Metric::IdleBusyCores, 1.3)]);
+        report.tunnels.push(tunnel("busy", Kind::Kernel, vec![quiet, busy]));
+        assert!(report.to_markdown().contains("CAREFUL: the machine was busy with something else, up to 1.3 cores"));
     }
 
     #[test]
