@@ -13,16 +13,18 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::action::parse_action;
+use crate::bench::{self, BenchArguments};
 use crate::chaos::ChaosOptions;
 use crate::clock::monotonic_nanoseconds;
 use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
 use crate::plot::Panel;
-use crate::say::say;
+use crate::say::{say, tell};
 use crate::scenario::Scenario;
 use crate::simulate::Worlds;
 use crate::stop::Stop;
+use crate::traffic::burst::{self, Burst};
 use crate::traffic::flood::{self, FloodOptions, Sources};
 use crate::tunnel::TunnelOptions;
 use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
@@ -61,6 +63,8 @@ enum Command {
     Demo(DemoArguments),
     /// Break everything at random, and check that nothing arrives twice, out of order, or not at all once all is healed
     Chaos(ChaosArguments),
+    /// Compare braid with other tunnels: throughput, cost, delay, memory
+    Bench(BenchArguments),
     /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
     Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
@@ -78,7 +82,16 @@ enum Command {
         /// Write the payloads here, in order of arrival
         #[arg(long)]
         payload: Option<PathBuf>,
+        /// Only count them, which takes less of the machine than a record of each
+        #[arg(long, conflicts_with = "payload")]
+        count: bool,
+        /// Let the kernel hand out several at once (UDP_GRO)
+        #[arg(long, requires = "count")]
+        gro: bool,
     },
+    /// Count UDP datagrams that carry the bench's mark in the clear, inside a namespace
+    #[command(hide = true)]
+    Overhear,
     /// Keep every CPU busy, or memory in use
     #[command(hide = true)]
     Press {
@@ -225,6 +238,10 @@ struct SourceArguments {
     /// Number and send on what comes to this address instead, until standard input ends
     #[arg(long)]
     relay: Option<SocketAddr>,
+    /// Send all that are due at once, and so many by one system call (UDP_SEGMENT, if more than 1), instead of each when it
+    /// is due
+    #[arg(long, value_name = "N", conflicts_with = "relay", value_parser = clap::value_parser!(u16).range(1..=64))]
+    gso: Option<u16>,
 }
 
 #[derive(Args)]
@@ -283,19 +300,28 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Up { scenario } => up(&scenario),
         Command::Event { uplink, action } => happen(&uplink, &action.join(" ")),
         Command::Run(arguments) => run_scenario(&arguments),
-        Command::Down => Ok(lab::take_down()?),
+        Command::Down => {
+            bench::clear_abandoned()?;
+            Ok(lab::take_down()?)
+        }
         Command::Demo(arguments) => run_demo(&arguments),
         Command::Chaos(arguments) => run_chaos(&arguments),
         Command::Press { target, duration } => {
             chaos::press(target, duration);
             Ok(())
         }
+        Command::Bench(arguments) => Ok(bench::main(arguments)?),
+        Command::Overhear => Ok(bench::listen().map_err(|error| format!("cannot listen: {error}"))?),
         Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
-        Command::Sink { listen, payload } => {
-            Ok(traffic::sink::receive(listen, payload.as_deref()).map_err(|error| format!("sink: {error}"))?)
+        Command::Sink { listen, payload, count, gro } => {
+            let received = match count {
+                true => traffic::tally::receive(listen, gro),
+                false => traffic::sink::receive(listen, payload.as_deref()),
+            };
+            Ok(received.map_err(|error| format!("sink: {error}"))?)
         }
         Command::Flood(arguments) => send_flood(&arguments),
         Command::Emulate { scenario, index, seed } => Ok(emulator::run(&Scenario { seed, ..load(&scenario)? }, index)?),
@@ -359,14 +385,14 @@ fn run_scenario(arguments: &RunArguments) -> Result<(), Failure> {
     if let Some(path) = &arguments.plot {
         plot::draw(path, &[Panel { title: format!("{} {}", scenario.name, outcome.report.mode), outcome: &outcome }])?;
     }
-    tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())
+    Ok(tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())?)
 }
 
 fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
     let quiet = arguments.json.as_deref() == Some(Path::new("-"));
     let report = demo::demo(&tunnel_options(&arguments.common)?, &arguments.common.output, quiet, &stop)?;
-    tell(&report, report.to_text(), arguments.json.as_deref())
+    Ok(tell(&report, report.to_text(), arguments.json.as_deref())?)
 }
 
 fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
@@ -385,12 +411,8 @@ fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
 }
 
 fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
-    let folder = match &arguments.bin_dir {
-        Some(folder) => folder.clone(),
-        None => lab::own_program()?.parent().map(Path::to_owned).unwrap_or_default(),
-    };
     Ok(TunnelOptions {
-        folder,
+        folder: lab::program_folder(arguments.bin_dir.as_deref())?,
         mode: None,
         window: None,
         extra_box: vec![],
@@ -410,21 +432,6 @@ impl SimulateArguments {
 fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
     let range = text.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
     range.filter(|(first, end)| first < end).ok_or_else(|| "write the first and the end, such as 1..1001".to_owned())
-}
-
-/// The report as text on standard output, and as JSON where it is wanted.
-fn tell(report: &impl serde::Serialize, text: String, json: Option<&Path>) -> Result<(), Failure> {
-    let as_json = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-    match json {
-        Some(path) if path == Path::new("-") => say(&(as_json + "\n")),
-        Some(path) => {
-            say(&text);
-            std::fs::write(path, as_json + "\n")
-                .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        }
-        None => say(&text),
-    }
-    Ok(())
 }
 
 fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
@@ -447,9 +454,16 @@ fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn send(arguments: &SourceArguments) -> Result<(), Failure> {
-    let report = match arguments.relay {
-        Some(from) => traffic::source::relay(from, arguments.to),
-        None => traffic::source::send_constant(arguments.to, arguments.rate, arguments.size.into(), arguments.duration),
+    let &SourceArguments { to, rate, duration, .. } = arguments;
+    let size = usize::from(arguments.size);
+    let report = match (arguments.relay, arguments.gso.map(usize::from)) {
+        (Some(from), _) => traffic::source::relay(from, to),
+        (None, None) => traffic::source::send_constant(to, rate, size, duration),
+        (None, Some(segments)) if size * segments > burst::SEND_LENGTH_MAX => {
+            let longest = burst::SEND_LENGTH_MAX;
+            return Err(Failure::Usage(format!("source: --gso {segments}: one send carries up to {longest} bytes")));
+        }
+        (None, Some(segments)) => burst::send(to, &Burst { rate, size, segments, duration }),
     };
     let report = report.map_err(|error| format!("source: {error}"))?;
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));

@@ -1,20 +1,18 @@
 //! One end of a tunnel: a process in its namespace, and what can be asked of it from outside.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Serialize;
 
+use crate::daemon::Daemon;
 use crate::namespaces::{BOX, GATEWAY_NAMESPACE, command_in};
 
 /// How long an end may take to say that it is ready.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an end may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long an end may take to log its counters.
 const COUNTERS_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -107,11 +105,7 @@ pub struct Counters {
 }
 
 /// An end that runs; stopped when dropped.
-pub struct End {
-    which: Which,
-    child: Child,
-    log: PathBuf,
-}
+pub struct End(Daemon);
 
 impl End {
     /// Starts it, its log in the file `log`, and waits until it is ready. The program is looked for in `folder`.
@@ -119,19 +113,26 @@ impl End {
     /// # Errors
     /// What went wrong, with what it said last.
     pub fn start(which: Which, folder: &Path, arguments: &[String], log: PathBuf) -> Result<Self, String> {
-        let (path, program) = (folder.join(which.program()), which.program());
+        Self::start_in(which.namespace(), which, folder, arguments, log)
+    }
+
+    /// The same in another namespace than the lab's.
+    ///
+    /// # Errors
+    /// What went wrong, with what it said last.
+    pub fn start_in(
+        namespace: &str,
+        which: Which,
+        folder: &Path,
+        arguments: &[String],
+        log: PathBuf,
+    ) -> Result<Self, String> {
+        let path = folder.join(which.program());
         if !path.exists() {
             return Err(format!("{} is missing: build it with 'cargo build --release --workspace'", path.display()));
         }
-        let file = File::create(&log).map_err(|error| format!("cannot write {}: {error}", log.display()))?;
-        let child = command_in(which.namespace(), &path)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .map_err(|error| format!("cannot start {program}: {error}"))?;
-        let mut end = Self { which, child, log };
+        let mut command = command_in(namespace, &path);
+        let mut end = Self(Daemon::spawn(command.args(arguments), which.program(), log)?);
         end.await_ready()?;
         Ok(end)
     }
@@ -145,7 +146,7 @@ impl End {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        Err(format!("{} does not get ready: {}", self.which.program(), self.last_words()))
+        Err(format!("{} does not get ready: {}", self.0.program(), self.last_words()))
     }
 
     /// Whether it still runs.
@@ -153,51 +154,47 @@ impl End {
     /// # Errors
     /// That it does not, and what it said last.
     pub fn check(&mut self) -> Result<(), String> {
-        let program = self.which.program();
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("{program} has ended ({status}): {}", self.last_words())),
-            Err(error) => Err(format!("{program}: {error}")),
-        }
+        self.0.check()
     }
 
     /// All that it has said.
     #[must_use]
     pub fn read_log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        self.0.read_log()
     }
 
     /// What it said last.
     #[must_use]
     pub fn last_words(&self) -> String {
-        self.read_log().lines().last().unwrap_or("nothing").to_owned()
+        self.0.last_words()
     }
 
     /// CPU time used so far, in seconds.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
-        let used = |task: std::fs::DirEntry| on_cpu_nanoseconds(&task.path().join("schedstat"));
-        tasks.map(|tasks| tasks.flatten().map(used).sum::<u64>() as f64 / 1e9).unwrap_or_default()
+        self.0.cpu_seconds()
     }
 
     /// Memory resident at most so far, in KiB.
     #[must_use]
     pub fn resident_kib_max(&self) -> u64 {
-        self.memory_kib("VmHWM:")
+        self.0.resident_kib_max()
     }
 
-    fn memory_kib(&self, key: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with(key));
-        line.and_then(|line| line.split_whitespace().nth(1)).and_then(|text| text.parse().ok()).unwrap_or_default()
+    /// How often an uplink has come up so far.
+    #[must_use]
+    pub fn uplinks_come_up(&self) -> usize {
+        self.read_log().matches(" -> up: ").count()
     }
 
     /// What it holds now, its counters having just been read.
     #[must_use]
     pub fn resources(&self, counters: &Counters) -> Resources {
-        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count);
-        Resources { descriptors, resident_kib: self.memory_kib("VmRSS:"), buffers_in_use: counters.buffers_in_use }
+        Resources {
+            descriptors: self.0.descriptors(),
+            resident_kib: self.0.resident_kib(),
+            buffers_in_use: counters.buffers_in_use,
+        }
     }
 
     /// Has it log its counters, and reads them.
@@ -207,7 +204,7 @@ impl End {
     pub fn counters(&mut self) -> Result<Counters, String> {
         self.check()?;
         let before = self.read_log().len();
-        let _ = kill_process(Pid::from_child(&self.child), Signal::USR1);
+        self.0.signal(Signal::USR1);
         let begun = Instant::now();
         while begun.elapsed() < COUNTERS_PATIENCE {
             thread::sleep(Duration::from_millis(20));
@@ -215,47 +212,26 @@ impl End {
                 return Ok(counters);
             }
         }
-        Err(format!("{} does not log its counters: {}", self.which.program(), self.last_words()))
+        Err(format!("{} does not log its counters: {}", self.0.program(), self.last_words()))
     }
 
     /// Kills it.
-    pub fn kill(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    pub fn kill(self) {
+        self.0.kill();
     }
 
     /// Has it stop.
     ///
     /// # Errors
     /// That it does not.
-    pub fn stop(mut self) -> Result<ExitStatus, String> {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        self.await_end().ok_or_else(|| format!("{} does not stop on SIGTERM", self.which.program()))
+    pub fn stop(self) -> Result<ExitStatus, String> {
+        self.0.stop()
     }
 
-    fn await_end(&mut self) -> Option<ExitStatus> {
-        let begun = Instant::now();
-        while begun.elapsed() < STOP_PATIENCE {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(status);
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        None
-    }
-}
-
-impl Drop for End {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) {
-            return;
-        }
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        if self.await_end().is_none() {
-            eprintln!("braid-lab: process {} does not stop on SIGTERM, and is killed", self.child.id());
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
+    /// The process by itself.
+    #[must_use]
+    pub fn into_daemon(self) -> Daemon {
+        self.0
     }
 }
 
@@ -268,12 +244,6 @@ fn parse_counters(logged: &str) -> Option<Counters> {
     // "uplink NAME: up for 3s ...", where a change of state says "uplink NAME: up -> suspect: ...".
     let is_up = |line: &&str| line.contains("uplink ") && line.contains(": up for ");
     Some(Counters { buffers_in_use: in_use.parse().ok()?, uplinks_up: uplinks.lines().filter(is_up).count() })
-}
-
-/// The first figure of /proc/PID/task/TID/schedstat: time spent on a CPU (Documentation/scheduler/sched-stats.rst).
-fn on_cpu_nanoseconds(path: &Path) -> u64 {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Seek, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -132,8 +133,19 @@ fn start_emulator(name: &str, index: usize, scenario: &Scenario) -> Result<Emula
 ///
 /// # Errors
 /// If the system does not tell.
-pub fn own_program() -> Result<std::path::PathBuf, String> {
+pub fn own_program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("cannot find my own program: {error}"))
+}
+
+/// Where braid's programs are: in the folder given, or beside this one.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn program_folder(given: Option<&Path>) -> Result<PathBuf, String> {
+    match given {
+        Some(folder) => Ok(folder.to_owned()),
+        None => Ok(own_program()?.parent().map(Path::to_owned).unwrap_or_default()),
+    }
 }
 
 fn open_lock() -> Result<File, String> {
@@ -196,15 +208,7 @@ fn end_holder() -> Result<(), String> {
 fn clear() -> Result<(), String> {
     orders::remove_socket();
     for namespace in namespaces::existing()? {
-        for pid in pids_in(&namespace) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
+        namespaces::end_all_in(&namespace);
     }
     namespaces::remove_all()
-}
-
-fn pids_in(namespace: &str) -> Vec<Pid> {
-    let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
-    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw)).collect()
 }

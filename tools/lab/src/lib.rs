@@ -4,10 +4,12 @@
 
 mod action;
 mod addresses;
+mod bench;
 mod chaos;
 mod clock;
 pub mod command_line;
 mod course;
+mod daemon;
 mod demo;
 mod emulator;
 mod end;

@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::addresses::{Addresses, GATEWAY, TUNNEL_BOX};
 use crate::emulator::TUN;
 use crate::scenario::{Scenario, Uplink};
@@ -41,7 +43,11 @@ pub fn create(scenario: &Scenario) -> Result<(), String> {
     scenario.uplinks.iter().enumerate().try_for_each(|(index, uplink)| create_uplink(uplink, index))
 }
 
-fn create_namespace(name: &str) -> Result<(), String> {
+/// Makes an empty namespace, in which packets may come by any interface.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn create_namespace(name: &str) -> Result<(), String> {
     ip(&format!("netns add {name}"))?;
     ip(&format!("-n {name} link set lo up"))?;
     // Strict reverse-path filtering would drop what comes by another uplink than the best route.
@@ -179,11 +185,28 @@ pub fn remove_all() -> Result<(), String> {
 /// # Errors
 /// Which command failed, and how.
 pub fn existing() -> Result<Vec<String>, String> {
+    let is_ours = |name: &String| *name == BOX || *name == GATEWAY_NAMESPACE || name.starts_with(PROVIDER_PREFIX);
+    Ok(all()?.into_iter().filter(is_ours).collect())
+}
+
+/// The namespaces that there are, the lab's and others'.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn all() -> Result<Vec<String>, String> {
     let listed = output("ip", &["netns", "list"])?;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    let is_ours = |name: &&str| *name == BOX || *name == GATEWAY_NAMESPACE || name.starts_with(PROVIDER_PREFIX);
-    Ok(names.filter(is_ours).map(str::to_owned).collect())
+    Ok(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
+}
+
+/// Ends every process in a namespace.
+pub fn end_all_in(namespace: &str) {
+    let listed = Command::new("ip").args(["netns", "pids", namespace]).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let pids = text.lines().filter_map(|line| line.trim().parse().ok().and_then(Pid::from_raw));
+    for pid in pids {
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// What is in a namespace that should not be when the end in it has stopped: its TAP, a UDP socket, a process.
@@ -249,7 +272,11 @@ pub fn prompt_command_in(namespace: &str, program: impl AsRef<std::ffi::OsStr>) 
     command
 }
 
-fn join(one: (&str, &str), other: (&str, &str), mtu: u16) -> Result<(), String> {
+/// Joins two namespaces by a pair of interfaces, which are set up: for each end its namespace and its interface's name.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn join(one: (&str, &str), other: (&str, &str), mtu: u16) -> Result<(), String> {
     ip(&format!(
         "link add name {} netns {} mtu {mtu} type veth peer name {} netns {} mtu {mtu}",
         one.1, one.0, other.1, other.0
@@ -277,11 +304,19 @@ fn network_of(address: IpAddr) -> IpAddr {
     }
 }
 
-fn sysctl(namespace: &str, setting: &str) -> Result<(), String> {
+/// Sets what is called `net.` and so on in a namespace, such as `ipv4.ip_forward=1`.
+///
+/// # Errors
+/// Which command failed, and how.
+pub fn sysctl(namespace: &str, setting: &str) -> Result<(), String> {
     checked("ip", &["netns", "exec", namespace, "sysctl", "-qw", &format!("net.{setting}")])
 }
 
-fn ip(words: &str) -> Result<(), String> {
+/// Runs ip(8) with these words.
+///
+/// # Errors
+/// What it says.
+pub fn ip(words: &str) -> Result<(), String> {
     checked("ip", &words.split_whitespace().collect::<Vec<_>>())
 }
 

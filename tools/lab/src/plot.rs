@@ -11,7 +11,7 @@ use crate::course::Outcome;
 
 const WIDTH: u32 = 1200;
 const PANEL_HEIGHT: u32 = 300;
-/// Where Debian's fonts-dejavu-core puts the font that a PNG needs; an SVG leaves that to its viewer.
+/// Where Debian's fonts-dejavu-core puts the font that a PNG is written with, and that an SVG's texts are measured by.
 const FONT: &str = "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf";
 
 const IN_ORDER: RGBColor = RGBColor(31, 119, 180);
@@ -27,38 +27,70 @@ pub struct Panel<'a> {
     pub outcome: &'a Outcome,
 }
 
+/// Something that can be drawn on a file of either kind.
+pub trait Picture {
+    /// Width and height, in pixels.
+    fn size(&self) -> (u32, u32);
+
+    /// Draws it.
+    ///
+    /// # Errors
+    /// What the backend says.
+    fn draw_on<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>;
+}
+
+/// Draws a picture into a file, PNG or SVG by its ending.
+///
+/// # Errors
+/// What went wrong.
+pub fn save(path: &Path, picture: &impl Picture) -> Result<(), String> {
+    let size = picture.size();
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("svg") => load_font().and_then(|()| finish(SVGBackend::new(path, size).into_drawing_area(), picture)),
+        Some("png") => load_font().and_then(|()| finish(BitMapBackend::new(path, size).into_drawing_area(), picture)),
+        _ => Err(format!("cannot plot to {}: its name must end in .png or .svg", path.display())),
+    }
+}
+
+fn finish<B: DrawingBackend>(area: DrawingArea<B, Shift>, picture: &impl Picture) -> Result<(), String> {
+    let drawn = area.fill(&WHITE).and_then(|()| picture.draw_on(&area)).and_then(|()| area.present());
+    drawn.map_err(|error| format!("cannot plot: {error}"))
+}
+
 /// Draws the panels into a file, PNG or SVG by its ending.
 ///
 /// # Errors
 /// What went wrong.
 pub fn draw(path: &Path, panels: &[Panel<'_>]) -> Result<(), String> {
-    let size = (WIDTH, PANEL_HEIGHT * panels.len() as u32 + 20);
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("svg") => draw_on(SVGBackend::new(path, size).into_drawing_area(), panels),
-        Some("png") => {
-            load_font()?;
-            draw_on(BitMapBackend::new(path, size).into_drawing_area(), panels)
-        }
-        _ => Err(format!("cannot plot to {}: its name must end in .png or .svg", path.display())),
+    save(path, &Panels(panels))
+}
+
+struct Panels<'a>(&'a [Panel<'a>]);
+
+impl Picture for Panels<'_> {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH, PANEL_HEIGHT * self.0.len() as u32 + 20)
+    }
+
+    fn draw_on<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+        let longest = self.0.iter().map(|panel| panel.outcome.report.summary.latency_ms.max).fold(20.0, f64::max);
+        let highest = longest.min(400.0) * 1.1;
+        let areas = area.split_evenly((self.0.len(), 1));
+        self.0.iter().zip(areas).try_for_each(|(panel, area)| draw_panel(&area, panel, highest))
     }
 }
 
 fn load_font() -> Result<(), String> {
-    let font = std::fs::read(FONT)
-        .map_err(|error| format!("a PNG needs {FONT} ({error}): install fonts-dejavu-core, or plot to .svg"))?;
+    let font =
+        std::fs::read(FONT).map_err(|error| format!("a plot needs {FONT} ({error}): install fonts-dejavu-core"))?;
     plotters::style::register_font("sans-serif", FontStyle::Normal, font.leak())
         .map_err(|_| format!("{FONT} is not a font that can be used"))
-}
-
-fn draw_on<B: DrawingBackend>(area: DrawingArea<B, Shift>, panels: &[Panel<'_>]) -> Result<(), String> {
-    let describe = |error: DrawingAreaErrorKind<B::ErrorType>| format!("cannot plot: {error}");
-    area.fill(&WHITE).map_err(describe)?;
-    let highest =
-        panels.iter().map(|panel| panel.outcome.report.summary.latency_ms.max).fold(20.0, f64::max).min(400.0);
-    for (panel, area) in panels.iter().zip(area.split_evenly((panels.len(), 1))) {
-        draw_panel(&area, panel, highest * 1.1).map_err(describe)?;
-    }
-    area.present().map_err(describe)
 }
 
 fn draw_panel<B: DrawingBackend>(

@@ -60,8 +60,7 @@ impl Tunnel {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             self.check()?;
-            let up = |end: &End| end.read_log().matches(" -> up: ").count();
-            if up(&self.box_end) >= uplinks && up(&self.gateway) >= uplinks {
+            if [&self.box_end, &self.gateway].iter().all(|end| end.uplinks_come_up() >= uplinks) {
                 return Ok(());
             }
             thread::sleep(Duration::from_millis(20));

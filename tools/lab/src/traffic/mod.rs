@@ -2,9 +2,11 @@
 //! delay can be told without asking the tunnel.
 
 pub mod analysis;
+pub mod burst;
 pub mod flood;
 pub mod sink;
 pub mod source;
+pub mod tally;
 
 /// What a datagram of ours begins with: a mark, its number, and when it was sent.
 pub const HEADER_LENGTH: usize = 20;

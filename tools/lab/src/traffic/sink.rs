@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::analysis::{Arrival, Summary};
 use super::source::until_stdin_ends;
+use super::tally::Tally;
 use super::{HEADER_LENGTH, read_header};
 use crate::clock::monotonic_nanoseconds;
 
 const LOOK: Duration = Duration::from_millis(50);
+/// Enough for what comes while the lab's machine is busy with something else.
+const BUFFER_LENGTH: usize = 32 << 20;
 const LIVE_EVERY: u64 = 1_000_000_000;
 /// Enough records for minutes, so that none waits for memory.
 const RECORDS: usize = 1 << 20;
@@ -31,6 +34,8 @@ pub enum Line {
     Live(Summary),
     /// All that it has received; the last line.
     Arrivals(Vec<Arrival>),
+    /// How many it has received, in which order; the last line of one that only counts.
+    Tally(Tally),
 }
 
 /// Receives until standard input ends, and tells of it on standard output, a line of JSON each. What follows the
@@ -39,11 +44,7 @@ pub enum Line {
 /// # Errors
 /// What the kernel says.
 pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
-    let socket = UdpSocket::bind(listen)?;
-    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 32 << 20) {
-        eprintln!("sink: small receive buffer: {error}");
-    }
-    socket.set_read_timeout(Some(LOOK))?;
+    let socket = listening_socket(listen, BUFFER_LENGTH)?;
     let mut payload = payload.map(File::create).transpose()?.map(BufWriter::new);
     let stop = until_stdin_ends();
     tell(&Line::Ready)?;
@@ -77,12 +78,29 @@ pub fn receive(listen: SocketAddr, payload: Option<&Path>) -> io::Result<()> {
     tell(&Line::Arrivals(arrivals))
 }
 
+/// A socket that receives there, with so many bytes of buffer, and that is done waiting now and then.
+///
+/// # Errors
+/// What the kernel says of it.
+pub fn listening_socket(listen: SocketAddr, buffer_length: usize) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(listen)?;
+    if let Err(error) = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, buffer_length) {
+        eprintln!("sink: small receive buffer: {error}");
+    }
+    socket.set_read_timeout(Some(LOOK))?;
+    Ok(socket)
+}
+
 /// What a reader that has gone away does not hear is its own affair, until the last line.
 fn tell_live(sections: &Receiver<Vec<Arrival>>) {
     sections.iter().for_each(|section| drop(tell(&Line::Live(Summary::of_section(&section)))));
 }
 
-fn tell(line: &Line) -> io::Result<()> {
+/// Prints a line.
+///
+/// # Errors
+/// That nobody reads it.
+pub fn tell(line: &Line) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     serde_json::to_writer(&mut stdout, line)?;
     stdout.write_all(b"\n")?;

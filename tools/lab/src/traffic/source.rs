@@ -26,6 +26,8 @@ pub struct SourceReport {
     pub refused: u64,
     /// When the first was sent, in nanoseconds since boot.
     pub began: u64,
+    /// When all were sent.
+    pub ended: u64,
 }
 
 /// Sends `size` bytes at a time, `rate` bits per second, for `duration`.
@@ -45,7 +47,7 @@ pub fn send_constant(to: SocketAddr, rate: u64, size: usize, duration: Duration)
         write_header(&mut datagram, number, monotonic_nanoseconds());
         refused += u64::from(socket.send(&datagram).is_err());
     }
-    Ok(SourceReport { offered, refused, began })
+    Ok(SourceReport { offered, refused, began, ended: monotonic_nanoseconds() })
 }
 
 /// Numbers and sends on what comes to `from`, until standard input ends.
@@ -59,7 +61,7 @@ pub fn relay(from: SocketAddr, to: SocketAddr) -> io::Result<SourceReport> {
     let stop = until_stdin_ends();
     say("ready\n");
     let mut datagram = vec![0; HEADER_LENGTH + DATAGRAM_LENGTH_MAX];
-    let mut report = SourceReport { offered: 0, refused: 0, began: 0 };
+    let mut report = SourceReport { offered: 0, refused: 0, began: 0, ended: 0 };
     while !stop.load(Ordering::Relaxed) {
         let Ok(length) = inlet.recv(&mut datagram[HEADER_LENGTH..]) else { continue };
         let now = monotonic_nanoseconds();
@@ -70,10 +72,15 @@ pub fn relay(from: SocketAddr, to: SocketAddr) -> io::Result<SourceReport> {
         report.offered += 1;
         report.refused += u64::from(socket.send(&datagram[..HEADER_LENGTH + length]).is_err());
     }
+    report.ended = monotonic_nanoseconds();
     Ok(report)
 }
 
-fn socket_towards(to: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket that sends to there.
+///
+/// # Errors
+/// What the kernel says of it.
+pub fn socket_towards(to: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
     socket.set_broadcast(true)?;

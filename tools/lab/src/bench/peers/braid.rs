@@ -1,0 +1,52 @@
+//! braid itself, over both uplinks.
+
+use super::{PATIENCE, Running, Site};
+use crate::addresses::{TUNNEL_BOX, TUNNEL_GATEWAY};
+use crate::bench::stage::{DEVICE, FAR, FAR_ANY, NEAR, TUNNEL_MTU, UPLINKS};
+use crate::bench::wait::wait_until;
+use crate::end::{End, Which};
+
+pub fn start_balance_rr(site: &Site<'_>) -> Result<Running, String> {
+    start(site, &["--mode=balance-rr"])
+}
+
+pub fn start_active_backup(site: &Site<'_>) -> Result<Running, String> {
+    start(site, &["--mode=active-backup"])
+}
+
+pub fn start_busy_poll(site: &Site<'_>) -> Result<Running, String> {
+    start(site, &["--mode=balance-rr", "--busy-poll=1ms"])
+}
+
+fn start(site: &Site<'_>, flags: &[&str]) -> Result<Running, String> {
+    let mut ends = [(Which::Gateway, FAR), (Which::Box, NEAR)]
+        .into_iter()
+        .map(|(which, namespace)| {
+            let log = site.folder.join(format!("{}.log", which.program()));
+            End::start_in(namespace, which, site.programs, &arguments(which, site, flags), log)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let are_up = || {
+        ends.iter_mut().try_for_each(End::check)?;
+        Ok(ends.iter().all(|end| end.uplinks_come_up() >= UPLINKS.len()))
+    };
+    wait_until(are_up, PATIENCE, site.stop, || "not all uplinks come up".to_owned())?;
+    Ok(Running::ready(ends.into_iter().map(End::into_daemon).collect()))
+}
+
+fn arguments(which: Which, site: &Site<'_>, flags: &[&str]) -> Vec<String> {
+    let mut arguments = vec![format!("--tap={DEVICE}"), format!("--mtu={TUNNEL_MTU}"), "--plaintext".to_owned()];
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    match which {
+        Which::Gateway => {
+            arguments.extend(["--listen=0.0.0.0:4754".to_owned(), format!("--address={TUNNEL_GATEWAY}/24")]);
+            arguments.extend_from_slice(site.extra_gateway);
+        }
+        Which::Box => {
+            arguments.extend([format!("--gateway={FAR_ANY}"), format!("--address={TUNNEL_BOX}/24")]);
+            arguments.extend(UPLINKS.iter().map(|uplink| format!("--uplink=dev={uplink}")));
+            arguments.extend_from_slice(site.extra_box);
+        }
+    }
+    arguments
+}
