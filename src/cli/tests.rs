@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Mtu;
+use crate::config::{Mtu, Offloads};
 use crate::proto::scheduler::Mode;
 use std::io::Write;
 use std::time::Duration;
@@ -32,6 +32,21 @@ fn little_is_needed_and_the_rest_has_defaults() {
     assert_eq!(config.uplinks[0].name.as_str(), "wwan0");
     assert_eq!(config.tunnel.window, Some(Duration::from_millis(40)));
     assert_eq!((config.tunnel.scheduler.mode, config.tunnel.mtu), (Mode::Broadcast, Mtu::Auto));
+}
+
+#[test]
+fn offloads_are_those_that_are_named_and_all_if_none_are() {
+    let offloads = |flag: &str| box_config(&format!("{MINIMAL} {flag}")).map(|config| config.tunnel.offloads);
+    assert_eq!(offloads(""), Ok(Offloads::ALL));
+    assert_eq!(offloads("--offload gro,tap"), Ok(Offloads { gso: false, ..Offloads::ALL }));
+    assert_eq!(offloads("--offload none"), Ok(Offloads::NONE));
+    for (wrong, culprit) in [("tap,none", "'none' is no offload"), ("tap,tap", "'tap' is given twice"), ("GSO", "'GSO'")] {
+        let error = offloads(&format!("--offload {wrong}")).expect_err(wrong);
+        assert!(error.contains(culprit) && error.contains("--offload") && !error.contains('\n'), "{error}");
+    }
+    let (_file, path) = file("offload = \"gso,gro\"\n");
+    let config = box_config(&format!("{MINIMAL} --config {path}")).expect("valid");
+    assert_eq!(config.tunnel.offloads, Offloads { tap: false, ..Offloads::ALL });
 }
 
 #[test]
