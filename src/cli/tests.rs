@@ -40,7 +40,9 @@ fn offloads_are_those_that_are_named_and_all_if_none_are() {
     assert_eq!(offloads(""), Ok(Offloads::ALL));
     assert_eq!(offloads("--offload gro,tap"), Ok(Offloads { gso: false, ..Offloads::ALL }));
     assert_eq!(offloads("--offload none"), Ok(Offloads::NONE));
-    for (wrong, culprit) in [("tap,none", "'none' is no offload"), ("tap,tap", "'tap' is given twice"), ("GSO", "'GSO'")] {
+    for (wrong, culprit) in
+        [("tap,none", "'none' is no offload"), ("tap,tap", "'tap' is given twice"), ("GSO", "'GSO'")]
+    {
         let error = offloads(&format!("--offload {wrong}")).expect_err(wrong);
         assert!(error.contains(culprit) && error.contains("--offload") && !error.contains('\n'), "{error}");
     }

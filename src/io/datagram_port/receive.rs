@@ -47,18 +47,13 @@ impl Datagrams {
     /// Each by itself, in the order they came.
     pub fn each(self) -> impl Iterator<Item = Lease> {
         let Self { bytes, segment_size, .. } = self;
-        let (length, mut start) = (bytes.length(), 0);
         // An empty datagram is one, too: dropped, and counted, as any other that is too short.
-        let mut is_first = true;
+        let mut next = Some(0);
         std::iter::from_fn(move || {
-            if start >= length && !std::mem::take(&mut is_first) {
-                return None;
-            }
-            is_first = false;
-            let end = length.min(start + segment_size);
-            let datagram = bytes.part(start..end);
-            start = end;
-            Some(datagram)
+            let start = next?;
+            let end = bytes.length().min(start + segment_size);
+            next = (end < bytes.length()).then_some(end);
+            Some(bytes.part(start..end))
         })
     }
 }

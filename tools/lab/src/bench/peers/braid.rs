@@ -15,7 +15,7 @@ pub fn start_active_backup(site: &Site<'_>) -> Result<Running, String> {
 }
 
 pub fn start_busy_poll(site: &Site<'_>) -> Result<Running, String> {
-    start(site, &["--mode=balance-rr", "--busy-poll=1ms"])
+    start(site, &["--mode=balance-rr", "--busy-poll=20ms"])
 }
 
 fn start(site: &Site<'_>, flags: &[&str]) -> Result<Running, String> {

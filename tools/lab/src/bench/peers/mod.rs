@@ -109,7 +109,7 @@ pub const CASES: [Case; 9] = [
     },
     Case {
         name: "braid-busy-poll",
-        title: "braid balance-rr, busy poll",
+        title: "braid, busy poll 20 ms",
         kind: Kind::Braid,
         program: None,
         is_rtt_only: true,
