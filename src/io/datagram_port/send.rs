@@ -77,7 +77,7 @@ struct Send {
     /// The length of each datagram but the last, which may be shorter.
     segment_size: usize,
     length: usize,
-    /// The errno for which the run that it was part of was refused.
+    /// The errno for which the run that it was part of was refused, if its own fate tells why.
     refused: Option<i32>,
     name: SockAddr,
     has_name: bool,
@@ -276,14 +276,16 @@ impl Sending {
         Ok(sent)
     }
 
-    /// A run was refused: its datagrams go one by one. If they are taken, it was for being a run.
+    /// A run was refused: its datagrams go one by one. If those of the run's segment size are taken, it was for being a
+    /// run; a shorter last one may fit where they do not, and says nothing.
     fn send_each(&mut self, ring: &mut Ring, run: &Send, errno: i32) -> io::Result<Sent> {
         let mut dropped = 0;
         for datagram in run.each() {
+            let refused = (datagram.length() == run.segment_size).then_some(errno);
             let destination = run.has_name.then_some((&run.name, run.source));
             match self.begin(run.uplink, run.socket, datagram, destination) {
                 Some(index) => {
-                    self.sends[index as usize].refused = Some(errno);
+                    self.sends[index as usize].refused = refused;
                     self.push(ring, index)?;
                 }
                 None => dropped += 1,
