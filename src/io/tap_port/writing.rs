@@ -13,7 +13,7 @@ use crate::io::buffers::gather::Gather;
 use crate::io::ring::Ring;
 use crate::io::token::Token;
 use crate::offload::coalesce::{Coalescer, Finished, Joined, Kinds, RUN_FRAMES_MAX, SUPER_HEADER_MAX};
-use crate::offload::vnet_header::{Checksum, Segmentation, VNET_HEADER_LENGTH, VnetHeader};
+use crate::offload::vnet_header::{VNET_HEADER_LENGTH, VnetHeader};
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::Payload;
 
@@ -23,10 +23,6 @@ pub const WRITES_MAX: usize = 1024;
 /// The segment that is the header of all, and the first frame's.
 const HEADER_SEGMENT: usize = 0;
 const FIRST_SEGMENT: usize = 1;
-
-/// A frame as it is, about which nothing is known.
-const PLAIN: VnetHeader =
-    VnetHeader { checksum: Checksum::None, segmentation: Segmentation::None, segment_size: 0, header_length: 0 };
 
 /// All that the kernel reads while a write is in flight. Its addresses are those of the gather's memory, which does not
 /// move, and of `header` in the slab, which never grows.
@@ -87,7 +83,7 @@ impl TapWriting {
             }
             Joined::No(None) => {
                 self.flush(ring)?;
-                self.write_alone(ring, frame, &PLAIN)
+                self.write_alone(ring, frame)
             }
             Joined::No(Some(candidate)) => {
                 self.flush(ring)?;
@@ -139,10 +135,11 @@ impl TapWriting {
         Ok(Written::Fine)
     }
 
-    fn write_alone(&mut self, ring: &mut Ring, frame: Lease, vnet_header: &VnetHeader) -> io::Result<Written> {
+    /// Writes a frame as it is, about which nothing is known.
+    fn write_alone(&mut self, ring: &mut Ring, frame: Lease) -> io::Result<Written> {
         let Some(mut gather) = self.spare.pop() else { return Ok(Written::Dropped(DropReason::NoBuffer, 1)) };
         let mut header = [0; SUPER_HEADER_MAX];
-        header[..VNET_HEADER_LENGTH].copy_from_slice(&vnet_header.emit());
+        header[..VNET_HEADER_LENGTH].copy_from_slice(&VnetHeader::default().emit());
         gather.push_segment(std::ptr::null_mut(), 0);
         gather.push(frame);
         self.push(ring, gather, header, VNET_HEADER_LENGTH)?;
@@ -203,7 +200,7 @@ impl TapWriting {
     fn write_each(&mut self, ring: &mut Ring, write: &Write, errno: i32) -> io::Result<Written> {
         let mut dropped = 0;
         for frame in write.gather.leases() {
-            match self.write_alone(ring, frame.clone(), &PLAIN)? {
+            match self.write_alone(ring, frame.clone())? {
                 Written::Fine => {}
                 _ => dropped += 1,
             }
