@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::session::cipher::Cipher;
+use crate::proto::session::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::proto::uplink::UplinkName;
 
 /// The UDP port of GRE-in-UDP (RFC 8086 §8).
@@ -120,19 +122,11 @@ impl Offloads {
     pub const NONE: Self = Self { tap: false, gso: false, gro: false };
 }
 
-/// What both ends need.
+/// What a process runs with, whatever tunnels it has.
 #[derive(Clone, Debug)]
-pub struct TunnelConfig {
-    /// The TAP to create.
-    pub tap: InterfaceName,
-    /// Addresses to give the TAP.
-    pub addresses: Vec<Cidr>,
-    /// The TAP's MTU.
+pub struct ProcessConfig {
+    /// The MTU of the TAPs.
     pub mtu: Mtu,
-    /// How frames are spread over the uplinks in the direction that this end sends.
-    pub scheduler: SchedulerConfig,
-    /// The longest that a received frame may be held to restore order; `None` delivers in order of arrival.
-    pub window: Option<Duration>,
     /// Time between probes on an uplink while traffic flows.
     pub probe_interval: Duration,
     /// The CPU to pin the reactor to.
@@ -145,22 +139,116 @@ pub struct TunnelConfig {
     pub log: tracing::Level,
 }
 
+/// One tunnel's end.
+#[derive(Clone, Debug)]
+pub struct TunnelConfig {
+    /// The TAP to create.
+    pub tap: InterfaceName,
+    /// Addresses to give the TAP.
+    pub addresses: Vec<Cidr>,
+    /// The bridge to put the TAP into, which must be there.
+    pub bridge: Option<InterfaceName>,
+    /// How frames are spread over the uplinks in the direction that this end sends.
+    pub scheduler: SchedulerConfig,
+    /// The longest that a received frame may be held to restore order; `None` delivers in order of arrival.
+    pub window: Option<Duration>,
+}
+
+/// What both ends of sealed tunnels need.
+#[derive(Clone, Debug)]
+pub struct SealConfig {
+    /// Who we are.
+    pub private_key: PrivateKey,
+    /// What frames may be sealed with; `None` takes what this CPU is fast at.
+    pub cipher: Option<Cipher>,
+    /// How long keys are used before new ones take their place.
+    pub rekey_interval: Duration,
+}
+
+/// How the box's tunnel is protected.
+#[derive(Clone, Debug)]
+pub enum BoxSecurity {
+    /// Not at all: the user chose so.
+    Plaintext,
+    /// By keys.
+    Sealed {
+        /// Our side of it.
+        seal: SealConfig,
+        /// The gateway's key.
+        peer: PublicKey,
+        /// What is shared with it beside.
+        preshared: PresharedKey,
+    },
+}
+
 /// What `braid-box` runs with.
 #[derive(Clone, Debug)]
 pub struct BoxConfig {
-    /// What both ends need.
+    /// The process.
+    pub process: ProcessConfig,
+    /// The tunnel.
     pub tunnel: TunnelConfig,
     /// The far end.
     pub gateway: HostPort,
     /// 1 to [`crate::proto::uplink::UPLINKS_MAX`] uplinks; an uplink's place here is its number on the wire.
     pub uplinks: Vec<UplinkConfig>,
+    /// The keys, or the choice to have none.
+    pub security: BoxSecurity,
+}
+
+/// A box that a gateway lets in.
+#[derive(Clone, Debug)]
+pub struct BoxEntry {
+    /// What logs and status call it. Unique among the boxes.
+    pub name: UplinkName,
+    /// Its key. Unique among the boxes.
+    pub peer: PublicKey,
+    /// What is shared with it beside.
+    pub preshared: PresharedKey,
+    /// Its tunnel, with a TAP of its own.
+    pub tunnel: TunnelConfig,
+}
+
+/// Which boxes a gateway lets in.
+#[derive(Clone, Debug)]
+pub enum GatewaySecurity {
+    /// Whoever comes: the user chose so.
+    Plaintext(TunnelConfig),
+    /// Those that have keys.
+    Sealed {
+        /// Our side of it.
+        seal: SealConfig,
+        /// 1 to [`BOXES_MAX`] boxes.
+        boxes: Vec<BoxEntry>,
+    },
+}
+
+/// The most boxes that one gateway process serves.
+pub const BOXES_MAX: usize = 64;
+
+/// Which of the processes that share a port this is. [`Share::ALL`] if it has the port to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Counted from 0.
+    pub index: u8,
+    /// How many there are, at least 1.
+    pub of: u8,
+}
+
+impl Share {
+    /// One process, and so everything.
+    pub const ALL: Self = Self { index: 0, of: 1 };
 }
 
 /// What `braid-gateway` runs with.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
-    /// What both ends need.
-    pub tunnel: TunnelConfig,
+    /// The process.
+    pub process: ProcessConfig,
     /// The UDP address to receive on; may be a wildcard.
     pub listen: SocketAddr,
+    /// Which part of the boxes is this process's.
+    pub share: Share,
+    /// The boxes.
+    pub security: GatewaySecurity,
 }

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use crate::cli::{Request, UsageError};
-use crate::config::TunnelConfig;
+use crate::config::ProcessConfig;
 
 /// The exit code of a run that could not start or had to stop.
 const EXIT_RUNTIME: u8 = 1;
@@ -17,7 +17,7 @@ const EXIT_USAGE: u8 = 2;
 pub fn run<C, E: Display>(
     program: &str,
     parse: impl FnOnce(Vec<OsString>) -> Result<Request<C>, UsageError>,
-    tunnel: impl FnOnce(&C) -> &TunnelConfig,
+    process: impl FnOnce(&C) -> &ProcessConfig,
     run: impl FnOnce(&C) -> Result<(), E>,
 ) -> ExitCode {
     let config = match parse(std::env::args_os().collect()) {
@@ -28,7 +28,7 @@ pub fn run<C, E: Display>(
         }
         Err(error) => return fail(program, &error, EXIT_USAGE),
     };
-    log_to_stderr(tunnel(&config).log);
+    log_to_stderr(process(&config).log);
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(program, &error, EXIT_RUNTIME),

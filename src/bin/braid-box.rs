@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    braid::run::run("braid-box", braid::cli::parse_box, |config| &config.tunnel, braid::io::run_box)
+    braid::run::run("braid-box", braid::cli::parse_box, |config| &config.process, braid::io::run_box)
 }

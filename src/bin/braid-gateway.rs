@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    braid::run::run("braid-gateway", braid::cli::parse_gateway, |config| &config.tunnel, braid::io::run_gateway)
+    braid::run::run("braid-gateway", braid::cli::parse_gateway, |config| &config.process, braid::io::run_gateway)
 }

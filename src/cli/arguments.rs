@@ -9,8 +9,8 @@ use clap::{ArgAction, Args, Parser};
 
 use super::UsageError;
 use crate::config::{
-    BoxConfig, Cidr, GRE_IN_UDP_PORT, GatewayConfig, HostPort, InterfaceName, Mtu, Offloads, TAP_MTU_MAX, TAP_MTU_MIN,
-    TunnelConfig, UplinkConfig,
+    BoxConfig, BoxSecurity, Cidr, GRE_IN_UDP_PORT, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, Mtu,
+    Offloads, ProcessConfig, Share, TAP_MTU_MAX, TAP_MTU_MIN, TunnelConfig, UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
@@ -125,7 +125,9 @@ impl BoxArguments {
                 "--primary {primary} is none of the uplinks: give one of their names"
             )));
         }
-        Ok(BoxConfig { tunnel: self.tunnel.into_config()?, gateway, uplinks: self.uplink })
+        let process = self.tunnel.process();
+        let (tunnel, security) = (self.tunnel.into_config()?, BoxSecurity::Plaintext);
+        Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, security })
     }
 }
 
@@ -133,11 +135,24 @@ impl GatewayArguments {
     pub(super) fn into_config(self) -> Result<GatewayConfig, UsageError> {
         let listen =
             self.listen.ok_or_else(|| missing("--listen ADDR:PORT", "where to receive, such as 0.0.0.0:4754"))?;
-        Ok(GatewayConfig { tunnel: self.tunnel.into_config()?, listen })
+        let process = self.tunnel.process();
+        let security = GatewaySecurity::Plaintext(self.tunnel.into_config()?);
+        Ok(GatewayConfig { process, listen, share: Share::ALL, security })
     }
 }
 
 impl TunnelArguments {
+    const fn process(&self) -> ProcessConfig {
+        ProcessConfig {
+            mtu: self.mtu,
+            probe_interval: self.probe_interval,
+            cpu: self.cpu,
+            busy_poll: self.busy_poll,
+            offloads: self.offload,
+            log: self.log,
+        }
+    }
+
     fn into_config(self) -> Result<TunnelConfig, UsageError> {
         self.check_mode()?;
         if !self.plaintext {
@@ -149,7 +164,7 @@ impl TunnelArguments {
         Ok(TunnelConfig {
             tap: self.tap.ok_or_else(|| missing("--tap NAME", "the TAP interface to create"))?,
             addresses: self.address,
-            mtu: self.mtu,
+            bridge: None,
             scheduler: SchedulerConfig {
                 mode: self.mode,
                 packets_per_uplink: self.packets_per_uplink.unwrap_or(NonZeroU32::MIN),
@@ -157,11 +172,6 @@ impl TunnelArguments {
                 primary_reselect: self.primary_reselect.unwrap_or(PrimaryReselect::Always),
             },
             window: self.window.0,
-            probe_interval: self.probe_interval,
-            cpu: self.cpu,
-            busy_poll: self.busy_poll,
-            offloads: self.offload,
-            log: self.log,
         })
     }
 

@@ -31,12 +31,12 @@ fn little_is_needed_and_the_rest_has_defaults() {
     assert_eq!((config.gateway.host.as_str(), config.gateway.port), ("gw.example", 4754));
     assert_eq!(config.uplinks[0].name.as_str(), "wwan0");
     assert_eq!(config.tunnel.window, Some(Duration::from_millis(40)));
-    assert_eq!((config.tunnel.scheduler.mode, config.tunnel.mtu), (Mode::Broadcast, Mtu::Auto));
+    assert_eq!((config.tunnel.scheduler.mode, config.process.mtu), (Mode::Broadcast, Mtu::Auto));
 }
 
 #[test]
 fn offloads_are_those_that_are_named_and_all_if_none_are() {
-    let offloads = |flag: &str| box_config(&format!("{MINIMAL} {flag}")).map(|config| config.tunnel.offloads);
+    let offloads = |flag: &str| box_config(&format!("{MINIMAL} {flag}")).map(|config| config.process.offloads);
     assert_eq!(offloads(""), Ok(Offloads::ALL));
     assert_eq!(offloads("--offload gro,tap"), Ok(Offloads { gso: false, ..Offloads::ALL }));
     assert_eq!(offloads("--offload none"), Ok(Offloads::NONE));
@@ -48,7 +48,7 @@ fn offloads_are_those_that_are_named_and_all_if_none_are() {
     }
     let (_file, path) = file("offload = \"gso,gro\"\n");
     let config = box_config(&format!("{MINIMAL} --config {path}")).expect("valid");
-    assert_eq!(config.tunnel.offloads, Offloads { tap: false, ..Offloads::ALL });
+    assert_eq!(config.process.offloads, Offloads { tap: false, ..Offloads::ALL });
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_file_says_the_same_and_the_command_line_wins() {
     );
     let config = box_config(&format!("braid-box --window off --config {path}")).expect("valid");
     assert_eq!(config.tunnel.window, None, "typed");
-    assert_eq!((config.gateway.port, config.tunnel.mtu), (99, Mtu::Fixed(1400)));
+    assert_eq!((config.gateway.port, config.process.mtu), (99, Mtu::Fixed(1400)));
     assert_eq!(config.tunnel.addresses.len(), 2);
     assert_eq!((config.uplinks.len(), config.uplinks[0].weight), (2, 3));
     let config = box_config(&format!("braid-box --config {path} --uplink dev=eth9")).expect("valid");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cli::{Request, UsageError, parse_box_with, parse_gateway_with};
-use crate::config::{BoxConfig, GatewayConfig, Mtu, TunnelConfig, UplinkConfig};
+use crate::config::{BoxConfig, GatewayConfig, GatewaySecurity, Mtu, ProcessConfig, TunnelConfig, UplinkConfig};
 use crate::proto::scheduler::{Mode, PrimaryReselect};
 
 /// One command line, and the file that it may name.
@@ -50,11 +50,16 @@ fn check_line(line: &str) {
 }
 
 fn check_gateway(config: &GatewayConfig) {
-    check_tunnel(&config.tunnel);
+    check_process(&config.process);
+    match &config.security {
+        GatewaySecurity::Plaintext(tunnel) => check_tunnel(tunnel),
+        GatewaySecurity::Sealed { boxes, .. } => boxes.iter().for_each(|entry| check_tunnel(&entry.tunnel)),
+    }
     assert_ne!(config.listen.port(), 0);
 }
 
 fn check_box(config: &BoxConfig) {
+    check_process(&config.process);
     check_tunnel(&config.tunnel);
     assert_ne!(config.gateway.port, 0);
     assert!(!config.gateway.host.is_empty());
@@ -74,16 +79,20 @@ fn check_uplink(uplink: &UplinkConfig) {
     assert!(uplink.weight >= 1);
 }
 
+fn check_process(config: &ProcessConfig) {
+    let (millisecond, second) = (Duration::from_millis(1), Duration::from_secs(1));
+    assert!(matches!(config.mtu, Mtu::Auto | Mtu::Fixed(576..=9000)));
+    assert!((5 * millisecond..=second).contains(&config.probe_interval));
+    assert!(config.busy_poll <= second);
+}
+
 fn check_tunnel(config: &TunnelConfig) {
     let (millisecond, second) = (Duration::from_millis(1), Duration::from_secs(1));
     check_interface(config.tap.as_str());
     for address in &config.addresses {
         assert!(address.prefix_length <= if address.address.is_ipv4() { 32 } else { 128 });
     }
-    assert!(matches!(config.mtu, Mtu::Auto | Mtu::Fixed(576..=9000)));
     assert!(config.window.is_none_or(|window| (millisecond..=2 * second).contains(&window)));
-    assert!((5 * millisecond..=second).contains(&config.probe_interval));
-    assert!(config.busy_poll <= second);
     let scheduler = &config.scheduler;
     assert!(scheduler.packets_per_uplink.get() == 1 || scheduler.mode == Mode::BalanceRr);
     assert!(scheduler.primary.is_none() || scheduler.mode == Mode::ActiveBackup);

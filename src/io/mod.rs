@@ -54,7 +54,7 @@ use tap::Tap;
 use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
 
-use crate::config::{BoxConfig, GatewayConfig, HostPort, Offloads, TunnelConfig};
+use crate::config::{BoxConfig, GatewayConfig, GatewaySecurity, HostPort, Offloads, ProcessConfig, TunnelConfig};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
@@ -89,10 +89,11 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
         LinkWatcher::open().map_err(|error| RunError(format!("cannot listen for news of the interfaces: {error}")))?;
-    let offloads = usable(config.tunnel.offloads);
-    let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.tunnel.mtu, mtu), offloads.gro);
+    let offloads = usable(config.process.offloads);
+    let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.process.mtu, mtu), offloads.gro);
     let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
-    run(&config.tunnel, Role::Box, mtu, offloads, uplinks.collect(), links.map_err(RunError::from_display)?)
+    let (uplinks, links) = (uplinks.collect(), links.map_err(RunError::from_display)?);
+    run(&config.process, &config.tunnel, Role::Box, mtu, offloads, uplinks, links)
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -100,15 +101,19 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
+    let GatewaySecurity::Plaintext(tunnel) = &config.security else {
+        return Err(RunError("sealed tunnels are not built yet".to_owned()));
+    };
     let mtu = mtu::for_gateway(config);
-    let offloads = usable(config.tunnel.offloads);
+    let offloads = usable(config.process.offloads);
     let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro))
         .map_err(|error| explain_listen(config.listen, &error))?;
-    let links = Links::for_gateway(socket, mtu::bound(config.tunnel.mtu, mtu));
-    run(&config.tunnel, Role::Gateway, mtu, offloads, vec![], links)
+    let links = Links::for_gateway(socket, mtu::bound(config.process.mtu, mtu));
+    run(&config.process, tunnel, Role::Gateway, mtu, offloads, vec![], links)
 }
 
 fn run(
+    process: &ProcessConfig,
     config: &TunnelConfig,
     role: Role,
     tap_mtu: u16,
@@ -118,18 +123,19 @@ fn run(
 ) -> Result<(), RunError> {
     // Signals first, so that one that comes while all is being set up is not lost.
     let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
-    pin(config.cpu)?;
-    let tap = open_tap(config, role, tap_mtu)?;
-    let settings = settings(config, role, tap_mtu, uplinks)?;
+    pin(process.cpu)?;
+    let tap = open_tap(process, config, role, tap_mtu)?;
+    let settings = settings(process, config, role, tap_mtu, uplinks)?;
     let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
-    let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: config.busy_poll };
+    let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: process.busy_poll };
     let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
     reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
     reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
 }
 
 fn settings(
+    process: &ProcessConfig,
     config: &TunnelConfig,
     role: Role,
     tap_mtu: u16,
@@ -143,14 +149,14 @@ fn settings(
         first_sequence: 0,
         scheduler: config.scheduler.clone(),
         window: config.window,
-        probe_interval: config.probe_interval,
+        probe_interval: process.probe_interval,
         tap_mtu,
         uplinks,
     })
 }
 
-fn open_tap(config: &TunnelConfig, role: Role, mtu: u16) -> Result<Tap, RunError> {
-    let mut tap = Tap::open(&config.tap, role, config.offloads.tap).map_err(RunError::from_display)?;
+fn open_tap(process: &ProcessConfig, config: &TunnelConfig, role: Role, mtu: u16) -> Result<Tap, RunError> {
+    let mut tap = Tap::open(&config.tap, role, process.offloads.tap).map_err(RunError::from_display)?;
     tap.set_mtu(mtu).map_err(|error| RunError(format!("cannot set the MTU of '{}' to {mtu}: {error}", config.tap)))?;
     for cidr in &config.addresses {
         tap.add_address(*cidr).map_err(RunError::from_display)?;

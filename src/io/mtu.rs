@@ -49,7 +49,7 @@ pub fn for_box(config: &BoxConfig, gateways: &[SocketAddr]) -> u16 {
             smallest = Some(smallest.map_or(mtu, |smallest: u32| smallest.min(mtu)));
         }
     }
-    choose(config.tunnel.mtu, smallest.unwrap_or(UPLINK_MTU_COMMON), overhead)
+    choose(config.process.mtu, smallest.unwrap_or(UPLINK_MTU_COMMON), overhead)
 }
 
 /// The MTU of the gateway's TAP, which follows the box's downwards when that is known.
@@ -57,7 +57,7 @@ pub fn for_box(config: &BoxConfig, gateways: &[SocketAddr]) -> u16 {
 pub fn for_gateway(config: &GatewayConfig) -> u16 {
     let overhead = Overhead::towards(config.listen.ip());
     overhead.log("the Internet", UPLINK_MTU_COMMON);
-    choose(config.tunnel.mtu, UPLINK_MTU_COMMON, overhead)
+    choose(config.process.mtu, UPLINK_MTU_COMMON, overhead)
 }
 
 /// How far the MTU may be raised again after it has followed the other end's downwards; `None` if it may not move.

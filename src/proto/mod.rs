@@ -15,6 +15,7 @@
 pub mod receive;
 pub mod scheduler;
 pub mod seq;
+pub mod session;
 pub mod stats;
 pub mod time;
 pub mod tunnel;
