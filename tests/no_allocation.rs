@@ -122,11 +122,11 @@ fn turn(
         }
     };
     while let Some(frame) = tunnel.poll_frame() {
-        let packet = Packet::of(&[&frame.header, frame.payload.bytes()]);
+        let packet = Packet::of(&[&frame.plaintext_header(), frame.payload.bytes()]);
         frame.uplinks.iter().for_each(|uplink| fly(uplink, packet));
     }
-    while let Some(control) = tunnel.poll_control() {
-        fly(control.uplink, Packet::of(&[control.bytes.as_slice()]));
+    while let Some(mut control) = tunnel.poll_control() {
+        fly(control.uplink, Packet::of(&[control.plaintext()]));
     }
     while tunnel.poll_deliver().is_some() {}
     while tunnel.poll_event().is_some() {}

@@ -81,7 +81,8 @@ impl Pair {
         self.now = self.now + FRAME_EVERY;
         self.sender.handle_frame(self.now, black_box(Packet::FRAME));
         while let Some(frame) = self.sender.poll_frame() {
-            let datagram = frame.payload.encapsulated(frame.header);
+            let header = frame.plaintext_header();
+            let datagram = frame.payload.encapsulated(header);
             for uplink in frame.uplinks.iter() {
                 self.receiver.handle_datagram(self.now, arrival(uplink), datagram.clone());
             }
@@ -106,12 +107,12 @@ impl Pair {
         let mut silent = false;
         while !silent {
             silent = true;
-            while let Some(control) = self.sender.poll_control() {
-                let datagram = Packet::Control(control.bytes.as_slice().into());
+            while let Some(mut control) = self.sender.poll_control() {
+                let datagram = Packet::Control(control.plaintext().into());
                 self.receiver.handle_datagram(now, arrival(control.uplink), datagram);
             }
-            while let Some(control) = self.receiver.poll_control() {
-                let datagram = Packet::Control(control.bytes.as_slice().into());
+            while let Some(mut control) = self.receiver.poll_control() {
+                let datagram = Packet::Control(control.plaintext().into());
                 self.sender.handle_datagram(now, Arrival::Uplink(control.uplink), datagram);
                 silent = false;
             }

@@ -317,8 +317,8 @@ impl Reactor {
     /// Takes all that the core wants sent and delivered, frames before the control messages made after them.
     fn drain(&mut self, now: Instant) -> io::Result<()> {
         self.send_frames()?;
-        while let Some(control) = self.tunnel.poll_control() {
-            match self.arena.copy(control.bytes.as_slice()) {
+        while let Some(mut control) = self.tunnel.poll_control() {
+            match self.arena.copy(control.plaintext()) {
                 Some(lease) => self.send(control.uplink, Datagram { head: lease, body: None })?,
                 None => self.tunnel.count_drops(DropReason::NoBuffer, 1),
             }
@@ -331,8 +331,9 @@ impl Reactor {
     #[inline]
     fn send_frames(&mut self) -> io::Result<()> {
         while let Some(frame) = self.tunnel.poll_frame() {
+            let header = frame.plaintext_header();
             let mut head = frame.payload.head;
-            head.prepend(&frame.header);
+            head.prepend(&header);
             let datagram = Datagram { head: head.freeze(), body: frame.payload.body };
             for uplink in frame.uplinks.iter() {
                 self.send(uplink, datagram.clone())?;

@@ -86,6 +86,13 @@ fn log_event(tunnel: &Tunnel, event: &Event) {
         Event::PeerRestarted => tracing::warn!("the peer has restarted"),
         Event::PeerLeft => tracing::warn!("the peer has stopped"),
         Event::PeerMtu(mtu) => tracing::debug!("the peer's TAP has an MTU of {mtu}"),
+        Event::Sealed { cipher, is_first: true } => tracing::info!("sealed with {}", cipher.name()),
+        Event::Sealed { cipher, is_first: false } => tracing::debug!("new keys, for {}", cipher.name()),
+        Event::Unanswered => tracing::warn!(
+            "the gateway does not answer: it may be unreachable, or not know our public key; --peer may not be its key, \
+             or --preshared-key-file not the one it has; or this machine's clock is behind what it has said before"
+        ),
+        Event::CipherRefused => tracing::warn!("the peer offers no cipher that --cipher allows here"),
         Event::Resynchronised(uplink) => tracing::warn!(
             "uplink {}: the peer's count contradicts frames that came by it: order begun anew",
             tunnel.uplink(*uplink).name

@@ -12,6 +12,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod endpoint;
 pub mod receive;
 pub mod scheduler;
 pub mod seq;

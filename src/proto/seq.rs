@@ -7,6 +7,15 @@
 /// seen still has a place below it.
 const SPACE_BASE: u64 = 1 << 32;
 
+/// How far an end has counted: what a peer that has just learned our keys must know to count on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The number of the next frame.
+    pub frame: u64,
+    /// The number of the next control message.
+    pub control: u64,
+}
+
 /// The low 32 bits, as sent on the wire.
 #[must_use]
 pub const fn truncate(sequence: u64) -> u32 {

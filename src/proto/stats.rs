@@ -36,6 +36,25 @@ drop_reasons! {
     ProtocolType = "protocol_type",
     /// A key that belongs to no session here.
     UnknownSession = "unknown_session",
+    /// A datagram without keys, where there are keys.
+    Unsealed = "unsealed",
+    /// A sealed datagram that is not what the peer has sent.
+    Unauthenticated = "unauthenticated",
+    /// There are no keys to seal with, yet or any more.
+    NoSession = "no_session",
+    /// A handshake message whose form is wrong.
+    HandshakeMalformed = "handshake_malformed",
+    /// A handshake message of somebody who does not know our public key.
+    HandshakeMac = "handshake_mac",
+    /// A handshake message of somebody whose keys are none of those we let in.
+    HandshakeRejected = "handshake_rejected",
+    /// A handshake message that has been seen before.
+    HandshakeReplayed = "handshake_replayed",
+    /// One handshake message too many: its sender was asked to show that it is where it says it is, or was not even
+    /// that.
+    HandshakeThrottled = "handshake_throttled",
+    /// An answer to a handshake that is over.
+    HandshakeOver = "handshake_over",
     /// A control message that was spoiled on the way.
     Checksum = "checksum",
     /// A control message whose contents make no sense.

@@ -185,14 +185,15 @@ impl World {
 
     fn drain_end(&mut self, end: usize) {
         while let Some(frame) = self.ends[end].tunnel.poll_frame() {
-            let FrameTransmit { uplinks, header, payload } = frame;
+            let header = frame.plaintext_header();
+            let FrameTransmit { uplinks, payload, .. } = frame;
             let attached = self.ends[end].tunnel.attached();
             assert!(!uplinks.is_empty() && uplinks.iter().all(|uplink| attached.contains(uplink)));
             let bytes = Bytes::from([&header[..], &payload].concat());
             uplinks.iter().for_each(|uplink| self.fly(end, uplink, bytes.clone()));
         }
-        while let Some(control) = self.ends[end].tunnel.poll_control() {
-            let bytes = Bytes::copy_from_slice(control.bytes.as_slice());
+        while let Some(mut control) = self.ends[end].tunnel.poll_control() {
+            let bytes = Bytes::copy_from_slice(control.plaintext());
             let Ok(wire::Datagram::Control { body, .. }) = wire::parse(&bytes) else { panic!("{bytes:?}") };
             wire::control::parse(body).expect("what is said can be understood");
             self.fly(end, control.uplink, bytes);

@@ -109,7 +109,12 @@ impl Oracle {
             Event::PeerFound | Event::PeerRestarted | Event::PeerLeft | Event::Resynchronised(_) => {
                 self.order = Order { is_void: self.has_met_spoiled, ..Order::default() };
             }
-            Event::Uplink(..) | Event::Moved { .. } | Event::PeerMtu(_) => {}
+            Event::Uplink(..)
+            | Event::Moved { .. }
+            | Event::PeerMtu(_)
+            | Event::Sealed { .. }
+            | Event::Unanswered
+            | Event::CipherRefused => {}
         }
     }
 

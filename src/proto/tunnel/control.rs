@@ -271,8 +271,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             heard: self.heard,
             tap_mtu: self.tap_mtu,
         };
-        self.control_counter = self.control_counter.wrapping_add(1);
-        let bytes = control::emit(self.control_counter, &head, message);
-        self.controls.push_back(ControlTransmit { uplink, bytes });
+        let counter = self.next_control;
+        self.next_control += 1;
+        self.controls.push_back(ControlTransmit { uplink, counter, message: control::emit(&head, message) });
     }
 }

@@ -24,7 +24,8 @@ use probe_clock::ProbeClock;
 use super::receive::{ReceiveCounters, Receiver};
 use super::scheduler::standing::Standing;
 use super::scheduler::{Scheduler, SchedulerConfig};
-use super::seq;
+use super::seq::{self, Position};
+use super::session::cipher::Cipher;
 use super::stats::{DropCounters, DropReason, Traffic};
 use super::time::Instant;
 use super::uplink::monitor::Uplink;
@@ -130,15 +131,24 @@ pub enum Arrival {
     Path(Path),
 }
 
-/// A frame to send: `header`, then the payload, by each of `uplinks`.
+/// A frame to send, by each of `uplinks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameTransmit<F> {
     /// Where to; never empty.
     pub uplinks: UplinkSet,
-    /// What goes in front.
-    pub header: [u8; FRAME_HEADER_LENGTH],
+    /// Its number.
+    pub sequence: u64,
     /// The Ethernet frame.
     pub payload: F,
+}
+
+impl<F> FrameTransmit<F> {
+    /// What goes in front, without keys.
+    #[inline]
+    #[must_use]
+    pub fn plaintext_header(&self) -> [u8; FRAME_HEADER_LENGTH] {
+        wire::frame_header(seq::truncate(self.sequence))
+    }
 }
 
 /// A control message to send.
@@ -146,8 +156,18 @@ pub struct FrameTransmit<F> {
 pub struct ControlTransmit {
     /// Where to.
     pub uplink: UplinkId,
-    /// The whole datagram.
-    pub bytes: ControlBytes,
+    /// Its number among the control messages.
+    pub counter: u64,
+    /// What it says.
+    pub message: ControlBytes,
+}
+
+impl ControlTransmit {
+    /// The whole datagram, without keys.
+    #[must_use]
+    pub fn plaintext(&mut self) -> &[u8] {
+        self.message.plaintext(seq::truncate(self.counter))
+    }
 }
 
 /// Something that the user may want to read in the log.
@@ -174,6 +194,17 @@ pub enum Event {
     PeerMtu(u16),
     /// The peer's count contradicted what had come; order was begun anew.
     Resynchronised(UplinkId),
+    /// There are new keys, for use with this cipher.
+    Sealed {
+        /// The cipher.
+        cipher: Cipher,
+        /// Whether there were none before, or those of another start of the peer.
+        is_first: bool,
+    },
+    /// The gateway has not answered for a while when it was asked for keys.
+    Unanswered,
+    /// A peer that we let in offers only ciphers that we do not want.
+    CipherRefused,
 }
 
 /// The counters of a tunnel, at one moment.
@@ -206,7 +237,7 @@ pub struct Tunnel<T, F = T> {
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
     probe_clock: ProbeClock,
-    control_counter: u32,
+    next_control: u64,
     next_sequence: u64,
     scheduler: Scheduler,
     receiver: Receiver<T>,
@@ -244,7 +275,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
-            control_counter: 0,
+            next_control: 1,
             next_sequence: seq::begin(settings.first_sequence),
             scheduler: Scheduler::new(&settings.scheduler),
             receiver: Receiver::new(settings.window),
@@ -277,11 +308,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if self.frames.len() == FRAMES_WAITING_MAX {
             return Err(DropReason::NoBuffer);
         }
-        let header = wire::frame_header(seq::truncate(self.next_sequence));
+        let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.sent.add(length);
         uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
-        self.frames.push_back(FrameTransmit { uplinks, header, payload: frame });
+        self.frames.push_back(FrameTransmit { uplinks, sequence, payload: frame });
         Ok(())
     }
 
@@ -295,26 +326,40 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    /// A datagram has come.
+    /// A datagram has come, in a tunnel without keys.
     #[inline]
-    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, datagram: T) {
-        let outcome = match wire::parse(datagram.bytes()) {
-            Ok(Datagram::Frame { sequence }) => self.on_frame(now, arrival, sequence, datagram),
-            Ok(Datagram::Control { counter, body }) => self.on_control(now, arrival, counter, body),
-            Err(reason) => Err(reason),
-        };
-        if let Err(reason) = outcome {
+    pub fn handle_datagram(&mut self, now: Instant, arrival: Arrival, mut datagram: T) {
+        match wire::parse(datagram.bytes()) {
+            Ok(Datagram::Frame { sequence }) => {
+                datagram.advance(FRAME_HEADER_LENGTH);
+                self.handle_received_frame(now, arrival, sequence, datagram);
+            }
+            Ok(Datagram::Control { counter, body }) => self.handle_control(now, arrival, counter, body),
+            Err(reason) => self.drops.add(reason),
+        }
+    }
+
+    /// Frame number `sequence` has come, and is the peer's.
+    #[inline]
+    pub fn handle_received_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, frame: T) {
+        if let Err(reason) = self.on_frame(now, arrival, sequence, frame) {
             self.drops.add(reason);
         }
     }
 
-    fn on_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, mut frame: T) -> Result<(), DropReason> {
+    /// Control message number `counter` has come, and is the peer's.
+    pub fn handle_control(&mut self, now: Instant, arrival: Arrival, counter: u32, body: &[u8]) {
+        if let Err(reason) = self.on_control(now, arrival, counter, body) {
+            self.drops.add(reason);
+        }
+    }
+
+    fn on_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, frame: T) -> Result<(), DropReason> {
         let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
         // Frames do not say which start of the peer has numbered them: that of the control messages before them.
         if !self.uplinks[uplink.index()].is_of_peer() {
             return Err(DropReason::UnknownSource);
         }
-        frame.advance(FRAME_HEADER_LENGTH);
         let length = frame.bytes().len();
         self.check_length(length)?;
         self.probe_clock.on_frame(now);
@@ -378,6 +423,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             }
         }
         due
+    }
+
+    /// There are keys to talk with, or new ones: says so to the peer at once, which then knows that we have them.
+    pub fn handle_session(&mut self, now: Instant) {
+        self.probe_clock.hurry(now);
     }
 
     /// An uplink has a socket to send by (at the box).
@@ -468,6 +518,24 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.known_that(Uplink::is_attached)
     }
 
+    /// Whether the peer is heard on any uplink.
+    #[must_use]
+    pub const fn is_peer_heard(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
+    /// How far we have counted.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position { frame: self.next_sequence, control: self.next_control }
+    }
+
+    /// Which start of this end it is.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.peer.own()
+    }
+
     /// How many frames are held to restore order.
     #[must_use]
     pub const fn held(&self) -> usize {
@@ -525,7 +593,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    fn push_event(&mut self, event: Event) {
+    pub(in crate::proto) fn push_event(&mut self, event: Event) {
         if self.events.len() == EVENTS_WAITING_MAX {
             self.events.pop_front();
             self.events_lost += 1;

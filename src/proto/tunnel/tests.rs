@@ -124,11 +124,11 @@ impl World {
 
     fn drain(&mut self, end: usize) {
         while let Some(frame) = self.ends[end].poll_frame() {
-            let datagram = [&frame.header[..], &frame.payload].concat();
+            let datagram = [&frame.plaintext_header()[..], &frame.payload].concat();
             frame.uplinks.iter().for_each(|uplink| self.fly(end, uplink, datagram.clone()));
         }
-        while let Some(control) = self.ends[end].poll_control() {
-            self.fly(end, control.uplink, control.bytes.as_slice().to_vec());
+        while let Some(mut control) = self.ends[end].poll_control() {
+            self.fly(end, control.uplink, control.plaintext().to_vec());
         }
         while let Some(frame) = self.ends[end].poll_deliver() {
             let number = u32::from_be_bytes(frame[..4].try_into().expect("four bytes"));
@@ -406,7 +406,7 @@ fn nothing_foreign_is_delivered_or_answered_beyond_its_size() {
 fn a_replayed_control_message_is_dropped() {
     let mut world = World::new(Mode::Broadcast);
     world.ends[BOX].probe_all(world.now);
-    let probe = world.ends[BOX].poll_control().expect("a probe").bytes.as_slice().to_vec();
+    let probe = world.ends[BOX].poll_control().expect("a probe").plaintext().to_vec();
     for replayed in [0, 1] {
         let path = Arrival::Path(world.path(id(0)));
         world.ends[GATEWAY].handle_datagram(world.now, path, probe.clone());

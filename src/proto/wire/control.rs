@@ -106,37 +106,53 @@ impl Report {
     }
 }
 
-/// The longest datagram that carries one.
-const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX + super::CONTROL_CHECKSUM_LENGTH;
+/// Room behind a message: for a checksum, or for the tag of one that is sealed.
+const TRAILER_LENGTH_MAX: usize = 16;
+const _: () = assert!(super::CONTROL_CHECKSUM_LENGTH <= TRAILER_LENGTH_MAX);
 
-/// A control message, put together in place.
+/// The longest datagram that carries one.
+const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX + TRAILER_LENGTH_MAX;
+
+/// A control message, put together in place, with room in front for a header and behind for a trailer.
 #[derive(Clone, Debug)]
 pub struct ControlBytes {
     bytes: [u8; DATAGRAM_LENGTH_MAX],
-    length: usize,
+    body_length: usize,
 }
 
 impl ControlBytes {
-    /// The whole datagram: GRE header, message and checksum.
+    /// The whole datagram, without keys: GRE header with this `counter`, message and checksum.
     #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
+    pub fn plaintext(&mut self, counter: u32) -> &[u8] {
+        self.bytes[..super::CONTROL_HEADER_LENGTH].copy_from_slice(&super::control_header(counter));
+        let checked = super::CONTROL_HEADER_LENGTH + self.body_length;
+        let checksum = super::control_checksum(&self.bytes[..checked]);
+        let length = checked + checksum.len();
+        self.bytes[checked..length].copy_from_slice(&checksum);
+        &self.bytes[..length]
+    }
+
+    /// Room for a header, the message, and room for a trailer of `trailer_length` bytes: to be sealed in place.
+    ///
+    /// # Panics
+    /// If the trailer is longer than any tag.
+    #[must_use]
+    pub fn datagram_mut(&mut self, trailer_length: usize) -> &mut [u8] {
+        assert!(trailer_length <= TRAILER_LENGTH_MAX);
+        &mut self.bytes[..super::CONTROL_HEADER_LENGTH + self.body_length + trailer_length]
     }
 }
 
-/// Writes control message number `counter`, GRE header and checksum included.
+/// Writes a control message, still without header and trailer.
 #[must_use]
-pub fn emit(counter: u32, head: &Head, message: &Message) -> ControlBytes {
+pub fn emit(head: &Head, message: &Message) -> ControlBytes {
     let mut bytes = [0; DATAGRAM_LENGTH_MAX];
-    let mut out = &mut bytes[..];
-    out.put_slice(&super::control_header(counter));
+    let mut out = &mut bytes[super::CONTROL_HEADER_LENGTH..];
+    let room = out.len();
     emit_head(&mut out, kind(message), head);
     emit_message(&mut out, message);
-    let checked = DATAGRAM_LENGTH_MAX - out.remaining_mut();
-    let checksum = super::control_checksum(&bytes[..checked]);
-    let length = checked + checksum.len();
-    bytes[checked..length].copy_from_slice(&checksum);
-    ControlBytes { bytes, length }
+    let body_length = room - out.remaining_mut();
+    ControlBytes { bytes, body_length }
 }
 
 const fn kind(message: &Message) -> u8 {
@@ -345,22 +361,22 @@ mod tests {
     proptest! {
         #[test]
         fn parsing_undoes_emitting(counter: u32, head in any_head(), message in any_message()) {
-            let emitted = emit(counter, &head, &message);
-            prop_assert_eq!(parse(body(emitted.as_slice())), Ok((head, message)));
+            let mut emitted = emit(&head, &message);
+            prop_assert_eq!(parse(body(emitted.plaintext(counter))), Ok((head, message)));
         }
 
         #[test]
         fn what_parses_is_emitted_again_byte_for_byte(bytes in proptest::collection::vec(any::<u8>(), 0..400), counter: u32) {
             if let Ok((head, message)) = parse(&bytes) {
-                let emitted = emit(counter, &head, &message);
-                prop_assert_eq!(body(emitted.as_slice()), &bytes[..]);
+                let mut emitted = emit(&head, &message);
+                prop_assert_eq!(body(emitted.plaintext(counter)), &bytes[..]);
             }
         }
 
         #[test]
         fn a_message_cut_short_or_lengthened_is_refused(head in any_head(), message in any_message(), cut in 1_usize..40) {
-            let emitted = emit(0, &head, &message);
-            let whole = body(emitted.as_slice());
+            let mut emitted = emit(&head, &message);
+            let whole = body(emitted.plaintext(0));
             prop_assert!(parse(&whole[..whole.len().saturating_sub(cut)]).is_err());
             let mut longer = whole.to_vec();
             longer.push(0);
@@ -370,9 +386,9 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let probe = emit(0, &head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name });
-            let reply = emit(0, &head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
-            prop_assert!(reply.as_slice().len() <= probe.as_slice().len());
+            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name });
+            let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
+            prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }
     }
 }

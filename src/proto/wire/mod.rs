@@ -6,13 +6,18 @@
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! |C| |K|S| Reserved0       | Ver |         Protocol Type         |   RFC 2784 §2, RFC 2890 §2
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |                  Key (control messages only)                  |
+//! |          Key (all but plaintext frames)                       |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! |                        Sequence Number                        |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
-//! A control message ends with a checksum (CRC-32, big-endian) of all that comes before it. That of UDP lets a spoiled
+//! Three kinds of datagrams have a key: sealed frames, control messages, and handshake messages, which are control
+//! messages whose key is 0, in tunnels with keys. The key is the receiver's name for the session, and the sequence
+//! number the low half of a counter. What follows the header of a sealed datagram is ciphertext, and a tag.
+//!
+//! Without keys the key is 0, and a control message ends with a checksum (CRC-32, big-endian) of all that comes before
+//! it. That of UDP lets a spoiled
 //! datagram pass now and then (two words that have changed places, for one), and a spoiled epoch or counter would leave
 //! the tunnel deaf to its peer, where a spoiled frame is just one bad frame.
 //!
@@ -30,27 +35,31 @@ mod field {
     pub const FLAGS: Range<usize> = 0..2;
     pub const PROTOCOL: Range<usize> = 2..4;
     pub const FRAME_SEQUENCE: Range<usize> = 4..8;
-    pub const CONTROL_KEY: Range<usize> = 4..8;
-    pub const CONTROL_COUNTER: Range<usize> = 8..12;
+    pub const KEY: Range<usize> = 4..8;
+    pub const COUNTER: Range<usize> = 8..12;
 }
 
 /// S: a sequence number is present (RFC 2890 §2).
 const FLAGS_FRAME: u16 = 0x1000;
 /// K and S: a key and a sequence number are present.
-const FLAGS_CONTROL: u16 = 0x3000;
+const FLAGS_KEYED: u16 = 0x3000;
 const FLAG_CHECKSUM: u16 = 0x8000;
 const FLAG_ROUTING: u16 = 0x4000;
 const VERSION_MASK: u16 = 0x0007;
 
 /// Transparent Ethernet Bridging, in the registry of EtherTypes.
 const PROTOCOL_ETHERNET: u16 = 0x6558;
+/// IEEE local experimental EtherType 1: braid's sealed frames.
+const PROTOCOL_SEALED: u16 = 0x88b5;
 /// IEEE local experimental EtherType 2: braid's control messages.
 const PROTOCOL_CONTROL: u16 = 0x88b6;
 
 /// Bytes in front of a plaintext frame.
 pub const FRAME_HEADER_LENGTH: usize = 8;
+/// Bytes in front of whatever has a key: sealed frames, control messages, handshake messages.
+pub const KEYED_HEADER_LENGTH: usize = 12;
 /// Bytes in front of a control message.
-pub const CONTROL_HEADER_LENGTH: usize = 12;
+pub const CONTROL_HEADER_LENGTH: usize = KEYED_HEADER_LENGTH;
 /// Bytes behind a control message.
 pub const CONTROL_CHECKSUM_LENGTH: usize = 4;
 
@@ -59,8 +68,8 @@ pub const FRAME_LENGTH_MIN: usize = 14;
 /// What an Ethernet frame may hold beside the MTU's worth of packet: its header and one VLAN tag.
 pub const FRAME_OVERHEAD_MAX: usize = 18;
 
-/// The key of a session without keys.
-const KEY_PLAINTEXT: u32 = 0;
+/// The key of control messages without keys, and of handshake messages.
+const KEY_NONE: u32 = 0;
 
 /// A datagram that has passed the gate.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,17 +95,68 @@ pub enum Datagram<'a> {
 pub fn parse(datagram: &[u8]) -> Result<Datagram<'_>, DropReason> {
     let flags = read_u16(datagram, field::FLAGS).ok_or(DropReason::Truncated)?;
     let protocol = read_u16(datagram, field::PROTOCOL).ok_or(DropReason::Truncated)?;
-    if flags & VERSION_MASK != 0 {
-        return Err(DropReason::Version);
-    }
-    if flags & (FLAG_CHECKSUM | FLAG_ROUTING) != 0 {
-        return Err(DropReason::ChecksumOrRouting);
-    }
+    check_flags(flags)?;
     match (protocol, flags) {
         (PROTOCOL_ETHERNET, FLAGS_FRAME) => parse_frame(datagram),
-        (PROTOCOL_CONTROL, FLAGS_CONTROL) => parse_control(datagram),
+        (PROTOCOL_CONTROL, FLAGS_KEYED) => parse_control(datagram),
         (PROTOCOL_ETHERNET | PROTOCOL_CONTROL, _) => Err(DropReason::ReservedBits),
         _ => Err(DropReason::ProtocolType),
+    }
+}
+
+/// A datagram in a tunnel with keys that has passed the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyedDatagram {
+    /// A sealed frame.
+    Frame {
+        /// The receiver's name for the session.
+        key: u32,
+        /// The low half of its number.
+        counter: u32,
+    },
+    /// A sealed control message.
+    Control {
+        /// The receiver's name for the session.
+        key: u32,
+        /// The low half of its number.
+        counter: u32,
+    },
+    /// A handshake message.
+    Handshake,
+}
+
+/// Looks at the header of a datagram in a tunnel with keys. Nothing that it says is to be believed before the datagram
+/// has been opened.
+///
+/// # Errors
+/// Why the datagram has to be dropped.
+pub fn parse_keyed(datagram: &[u8]) -> Result<KeyedDatagram, DropReason> {
+    let flags = read_u16(datagram, field::FLAGS).ok_or(DropReason::Truncated)?;
+    let protocol = read_u16(datagram, field::PROTOCOL).ok_or(DropReason::Truncated)?;
+    check_flags(flags)?;
+    let is_control = match (protocol, flags) {
+        (PROTOCOL_SEALED, FLAGS_KEYED) => false,
+        (PROTOCOL_CONTROL, FLAGS_KEYED) => true,
+        (PROTOCOL_ETHERNET, _) => return Err(DropReason::Unsealed),
+        (PROTOCOL_SEALED | PROTOCOL_CONTROL, _) => return Err(DropReason::ReservedBits),
+        _ => return Err(DropReason::ProtocolType),
+    };
+    let key = read_u32(datagram, field::KEY).ok_or(DropReason::Truncated)?;
+    let counter = read_u32(datagram, field::COUNTER).ok_or(DropReason::Truncated)?;
+    match (is_control, key) {
+        (true, KEY_NONE) => Ok(KeyedDatagram::Handshake),
+        (true, _) => Ok(KeyedDatagram::Control { key, counter }),
+        (false, _) => Ok(KeyedDatagram::Frame { key, counter }),
+    }
+}
+
+const fn check_flags(flags: u16) -> Result<(), DropReason> {
+    if flags & VERSION_MASK != 0 {
+        Err(DropReason::Version)
+    } else if flags & (FLAG_CHECKSUM | FLAG_ROUTING) != 0 {
+        Err(DropReason::ChecksumOrRouting)
+    } else {
+        Ok(())
     }
 }
 
@@ -109,9 +169,9 @@ fn parse_frame(datagram: &[u8]) -> Result<Datagram<'_>, DropReason> {
 }
 
 fn parse_control(datagram: &[u8]) -> Result<Datagram<'_>, DropReason> {
-    let key = read_u32(datagram, field::CONTROL_KEY).ok_or(DropReason::Truncated)?;
-    let counter = read_u32(datagram, field::CONTROL_COUNTER).ok_or(DropReason::Truncated)?;
-    if key != KEY_PLAINTEXT {
+    let key = read_u32(datagram, field::KEY).ok_or(DropReason::Truncated)?;
+    let counter = read_u32(datagram, field::COUNTER).ok_or(DropReason::Truncated)?;
+    if key != KEY_NONE {
         return Err(DropReason::UnknownSession);
     }
     let (checked, checksum) = datagram.split_last_chunk().ok_or(DropReason::Truncated)?;
@@ -138,14 +198,38 @@ pub fn frame_header(sequence: u32) -> [u8; FRAME_HEADER_LENGTH] {
     header
 }
 
-/// The header to put in front of control message number `counter`.
+/// The header to put in front of control message number `counter`, without keys.
 #[must_use]
 pub fn control_header(counter: u32) -> [u8; CONTROL_HEADER_LENGTH] {
-    let mut header = [0; CONTROL_HEADER_LENGTH];
-    header[field::FLAGS].copy_from_slice(&FLAGS_CONTROL.to_be_bytes());
-    header[field::PROTOCOL].copy_from_slice(&PROTOCOL_CONTROL.to_be_bytes());
-    header[field::CONTROL_KEY].copy_from_slice(&KEY_PLAINTEXT.to_be_bytes());
-    header[field::CONTROL_COUNTER].copy_from_slice(&counter.to_be_bytes());
+    keyed_header(PROTOCOL_CONTROL, KEY_NONE, counter)
+}
+
+/// The header to put in front of a sealed frame, for the session that the receiver calls `key`.
+#[inline]
+#[must_use]
+pub fn sealed_frame_header(key: u32, counter: u32) -> [u8; KEYED_HEADER_LENGTH] {
+    keyed_header(PROTOCOL_SEALED, key, counter)
+}
+
+/// The header to put in front of a sealed control message, for the session that the receiver calls `key`.
+#[must_use]
+pub fn sealed_control_header(key: u32, counter: u32) -> [u8; KEYED_HEADER_LENGTH] {
+    keyed_header(PROTOCOL_CONTROL, key, counter)
+}
+
+/// The header to put in front of a handshake message. `hint` tells processes that share a port whose it is.
+#[must_use]
+pub fn handshake_header(hint: u32) -> [u8; KEYED_HEADER_LENGTH] {
+    keyed_header(PROTOCOL_CONTROL, KEY_NONE, hint)
+}
+
+#[inline]
+fn keyed_header(protocol: u16, key: u32, counter: u32) -> [u8; KEYED_HEADER_LENGTH] {
+    let mut header = [0; KEYED_HEADER_LENGTH];
+    header[field::FLAGS].copy_from_slice(&FLAGS_KEYED.to_be_bytes());
+    header[field::PROTOCOL].copy_from_slice(&protocol.to_be_bytes());
+    header[field::KEY].copy_from_slice(&key.to_be_bytes());
+    header[field::COUNTER].copy_from_slice(&counter.to_be_bytes());
     header
 }
 

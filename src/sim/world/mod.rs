@@ -23,6 +23,7 @@ use crate::proto::tunnel::{Event, Path};
 use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
+use crate::proto::wire::FRAME_HEADER_LENGTH;
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
 /// How often conservation is checked.
@@ -200,8 +201,8 @@ impl World {
         };
         self.oracle.on_handed(from, number, mode, outcome, uplinks)?;
         if let Some(transmit) = transmit {
-            let mut bytes = BytesMut::with_capacity(transmit.header.len() + length);
-            bytes.extend_from_slice(&transmit.header);
+            let mut bytes = BytesMut::with_capacity(FRAME_HEADER_LENGTH + length);
+            bytes.extend_from_slice(&transmit.plaintext_header());
             bytes.extend_from_slice(&transmit.payload);
             let bytes = bytes.freeze();
             for uplink in transmit.uplinks.iter() {
@@ -239,8 +240,8 @@ impl World {
     /// Takes out all that the core wants sent, delivered and told, in the order that its contract asks for.
     fn drain(&mut self, end: usize) -> Step {
         let clock = self.ends[end].clock(self.now);
-        while let Some(control) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_control()) {
-            let bytes = Bytes::copy_from_slice(control.bytes.as_slice());
+        while let Some(mut control) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_control()) {
+            let bytes = Bytes::copy_from_slice(control.plaintext());
             self.transmit(end, control.uplink, bytes, Cargo::Control);
         }
         while let Some(delivered) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_deliver()) {
@@ -271,7 +272,11 @@ impl World {
                 let is_up = self.are_all_up();
                 self.all_up_since = if is_up { self.all_up_since.or(Some(self.now)) } else { None };
             }
-            Event::Moved { .. } | Event::PeerMtu(_) => {}
+            Event::Moved { .. }
+            | Event::PeerMtu(_)
+            | Event::Sealed { .. }
+            | Event::Unanswered
+            | Event::CipherRefused => {}
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
         heard: UplinkSet::from_bits(random.next() as u16),
         tap_mtu: random.next() as u16,
     };
-    control::emit(random.next() as u32, &head, &message).as_slice().to_vec()
+    control::emit(&head, &message).plaintext(random.next() as u32).to_vec()
 }
 
 #[cfg(test)]

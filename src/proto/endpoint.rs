@@ -1,0 +1,381 @@
+//! One end of one tunnel or several, with keys or without: what stands between the sockets and the tunnels.
+//!
+//! Without keys a datagram goes to the one tunnel as it is. With keys it is opened first, by the session that it names,
+//! and reaches that session's tunnel only if it is authentic. The contract of the loop around it is that of
+//! [`super::tunnel`]; frames and control messages are sealed when they are taken out, so that each has its number by
+//! then.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::seq;
+use super::session::Host;
+use super::session::cipher::Space;
+use super::session::handshake::message::{self, Message};
+use super::session::initiator::Initiator;
+use super::session::responder::Responder;
+use super::session::transport::{Opened, Sessions};
+use super::stats::{DropCounters, DropReason};
+use super::time::Instant;
+use super::tunnel::{Arrival, ControlTransmit, Event, Frame, Path, Payload, Tunnel};
+use super::uplink::UplinkId;
+use super::wire::{self, KeyedDatagram};
+
+/// Handshake answers that wait to be sent; a caller that drains as it should needs one.
+const ANSWERS_WAITING_MAX: usize = 64;
+
+/// A datagram that was received, which is opened where it lies.
+pub trait Datagram {
+    /// What is left of it when it has been opened.
+    type Payload: Payload;
+
+    /// Its bytes.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Only these of its bytes.
+    fn into_payload(self, range: Range<usize>) -> Self::Payload;
+}
+
+/// Where a handshake message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeDestination {
+    /// By an uplink (of the box).
+    Uplink(UplinkId),
+    /// To an address (from the gateway).
+    Path(Path),
+}
+
+/// The longest handshake message, in bytes.
+pub const HANDSHAKE_LENGTH_MAX: usize = message::INITIATION_LENGTH;
+
+/// A handshake message to send.
+#[derive(Clone, Debug)]
+pub struct HandshakeTransmit {
+    /// Where to.
+    pub destination: HandshakeDestination,
+    bytes: [u8; HANDSHAKE_LENGTH_MAX],
+    length: usize,
+}
+
+impl HandshakeTransmit {
+    fn new(destination: HandshakeDestination, message: &[u8]) -> Self {
+        let mut bytes = [0; HANDSHAKE_LENGTH_MAX];
+        bytes[..message.len()].copy_from_slice(message);
+        Self { destination, bytes, length: message.len() }
+    }
+
+    /// The datagram.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// How an end's tunnels are protected.
+pub enum Security {
+    /// Not at all.
+    Plaintext,
+    /// By keys, which a box asks for.
+    Box(Box<Initiator>),
+    /// By keys, which a gateway grants.
+    Gateway(Box<Responder>),
+}
+
+/// One end.
+pub struct Endpoint<T, F = T> {
+    tunnels: Vec<Tunnel<T, F>>,
+    security: Security,
+    answers: VecDeque<HandshakeTransmit>,
+    drops: DropCounters,
+}
+
+impl<T: Payload, F: Frame> Endpoint<T, F> {
+    /// An end of these tunnels.
+    ///
+    /// # Panics
+    /// If there is none, or, but at a gateway with keys, more than one.
+    #[must_use]
+    pub fn new(tunnels: Vec<Tunnel<T, F>>, security: Security) -> Self {
+        assert!(tunnels.len() == 1 || (matches!(security, Security::Gateway(_)) && !tunnels.is_empty()));
+        let answers = VecDeque::with_capacity(ANSWERS_WAITING_MAX);
+        Self { tunnels, security, answers, drops: DropCounters::default() }
+    }
+
+    /// The tunnels; a tunnel's place is its number.
+    #[inline]
+    #[must_use]
+    pub fn tunnels(&self) -> &[Tunnel<T, F>] {
+        &self.tunnels
+    }
+
+    /// A tunnel.
+    ///
+    /// # Panics
+    /// If there is none of that number.
+    #[inline]
+    pub fn tunnel_mut(&mut self, tunnel: usize) -> &mut Tunnel<T, F> {
+        &mut self.tunnels[tunnel]
+    }
+
+    /// Whether there are keys.
+    #[inline]
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        !matches!(self.security, Security::Plaintext)
+    }
+
+    /// What was dropped before it was known which tunnel it was for.
+    #[must_use]
+    pub const fn drops(&self) -> &DropCounters {
+        &self.drops
+    }
+
+    /// A datagram has come.
+    #[inline]
+    pub fn handle_datagram<D: Datagram<Payload = T>>(
+        &mut self,
+        now: Instant,
+        host: &mut impl Host,
+        arrival: Arrival,
+        mut datagram: D,
+    ) {
+        if !self.is_sealed() {
+            let length = datagram.bytes_mut().len();
+            return self.tunnels[0].handle_datagram(now, arrival, datagram.into_payload(0..length));
+        }
+        match wire::parse_keyed(datagram.bytes_mut()) {
+            Ok(KeyedDatagram::Frame { key, counter }) => {
+                let opened = self.open(now, key, Space::Frame, counter, datagram.bytes_mut());
+                if let Some((tunnel, text)) = opened {
+                    let frame = datagram.into_payload(text);
+                    self.tunnels[tunnel].handle_received_frame(now, arrival, counter, frame);
+                }
+            }
+            Ok(KeyedDatagram::Control { key, counter }) => {
+                let bytes = datagram.bytes_mut();
+                if let Some((tunnel, text)) = self.open(now, key, Space::Control, counter, bytes) {
+                    self.tunnels[tunnel].handle_control(now, arrival, counter, &bytes[text]);
+                    self.note_heard(now);
+                }
+            }
+            Ok(KeyedDatagram::Handshake) => self.on_handshake(now, host, arrival, datagram.bytes_mut()),
+            Err(reason) => self.drops.add(reason),
+        }
+    }
+
+    /// Opens what is for one of our sessions. Returns the tunnel that it is for.
+    #[inline]
+    fn open(
+        &mut self,
+        now: Instant,
+        name: u32,
+        space: Space,
+        counter: u32,
+        bytes: &mut [u8],
+    ) -> Option<(usize, Range<usize>)> {
+        let found = match &mut self.security {
+            Security::Plaintext => None,
+            Security::Box(initiator) => Some((0, initiator.sessions())),
+            Security::Gateway(responder) => {
+                responder.tunnel_of(name).map(|tunnel| (tunnel, responder.sessions(tunnel)))
+            }
+        };
+        let opened = found.ok_or(DropReason::UnknownSession).and_then(|(tunnel, sessions)| {
+            sessions.open(now, name, space, counter, bytes).map(|opened| (tunnel, opened))
+        });
+        match opened {
+            Ok((tunnel, Opened { text, is_confirmation })) => {
+                if is_confirmation {
+                    self.on_confirmed(now, tunnel);
+                }
+                Some((tunnel, text))
+            }
+            Err(reason) => {
+                self.drops.add(reason);
+                None
+            }
+        }
+    }
+
+    /// A box has used the session that it was granted.
+    fn on_confirmed(&mut self, now: Instant, tunnel: usize) {
+        let Security::Gateway(responder) = &mut self.security else { return };
+        responder.on_confirmed(tunnel);
+        if let Some((cipher, is_first)) = responder.sessions(tunnel).confirm() {
+            self.tunnels[tunnel].push_event(Event::Sealed { cipher, is_first });
+            self.tunnels[tunnel].handle_session(now);
+        }
+    }
+
+    fn on_handshake(&mut self, now: Instant, host: &mut impl Host, arrival: Arrival, bytes: &[u8]) {
+        let outcome = match (message::parse(bytes), arrival) {
+            (Ok(Message::Initiation(bytes)), Arrival::Path(path)) => self.on_initiation(now, host, path, bytes),
+            (Ok(Message::Response(bytes)), Arrival::Uplink(_)) => self.on_response(now, host, bytes),
+            (Ok(Message::Cookie(bytes)), Arrival::Uplink(uplink)) => match &mut self.security {
+                Security::Box(initiator) => initiator.on_cookie(now, uplink, bytes),
+                _ => Err(DropReason::HandshakeMalformed),
+            },
+            (Ok(_), _) => Err(DropReason::HandshakeMalformed),
+            (Err(reason), _) => Err(reason),
+        };
+        if let Err(reason) = outcome {
+            self.drops.add(reason);
+        }
+    }
+
+    fn on_initiation(
+        &mut self,
+        now: Instant,
+        host: &mut impl Host,
+        path: Path,
+        bytes: &[u8; message::INITIATION_LENGTH],
+    ) -> Result<(), DropReason> {
+        let Security::Gateway(responder) = &mut self.security else { return Err(DropReason::HandshakeMalformed) };
+        let tunnels = &self.tunnels;
+        let position = |tunnel: usize| tunnels[tunnel].position();
+        match responder.on_initiation(now, host, path.remote, bytes, position) {
+            Ok(granted) => {
+                self.answer(path, &granted.answer);
+                Ok(())
+            }
+            Err(refused) => {
+                if let Some(cookie) = refused.cookie {
+                    self.answer(path, &cookie);
+                }
+                if let Some(tunnel) = refused.without_cipher {
+                    self.tunnels[tunnel].push_event(Event::CipherRefused);
+                }
+                Err(refused.reason)
+            }
+        }
+    }
+
+    fn answer(&mut self, path: Path, bytes: &[u8]) {
+        if self.answers.len() == ANSWERS_WAITING_MAX {
+            self.drops.add(DropReason::NoBuffer);
+            return;
+        }
+        self.answers.push_back(HandshakeTransmit::new(HandshakeDestination::Path(path), bytes));
+    }
+
+    fn on_response(
+        &mut self,
+        now: Instant,
+        host: &mut impl Host,
+        bytes: &[u8; message::RESPONSE_LENGTH],
+    ) -> Result<(), DropReason> {
+        let Security::Box(initiator) = &mut self.security else { return Err(DropReason::HandshakeMalformed) };
+        let (cipher, is_first) = initiator.on_response(now, host, bytes)?;
+        self.tunnels[0].push_event(Event::Sealed { cipher, is_first });
+        self.tunnels[0].handle_session(now);
+        Ok(())
+    }
+
+    /// Tells the box's side of the handshake whether the gateway is heard.
+    fn note_heard(&mut self, now: Instant) {
+        if let Security::Box(initiator) = &mut self.security {
+            initiator.on_heard(now, self.tunnels[0].is_peer_heard());
+        }
+    }
+
+    /// Time has passed: does all that is due.
+    pub fn handle_timeout(&mut self, now: Instant, host: &mut impl Host) {
+        for tunnel in &mut self.tunnels {
+            if tunnel.poll_timeout(now).0 <= now {
+                tunnel.handle_timeout(now);
+            }
+        }
+        self.note_heard(now);
+        match &mut self.security {
+            Security::Plaintext => {}
+            Security::Box(initiator) => {
+                let tunnel = &mut self.tunnels[0];
+                if initiator.next_timeout() <= now {
+                    initiator.on_timeout(now, host, tunnel.attached(), tunnel.position());
+                }
+                if initiator.take_unanswered() {
+                    tunnel.push_event(Event::Unanswered);
+                }
+            }
+            Security::Gateway(responder) => responder.on_timeout(now),
+        }
+    }
+
+    /// When [`Self::handle_timeout`] must be called next, and what for.
+    pub fn poll_timeout(&mut self, now: Instant) -> (Instant, &'static str) {
+        let tunnels = self.tunnels.iter_mut().map(|tunnel| tunnel.poll_timeout(now));
+        let due = tunnels.min_by_key(|(at, _)| *at).expect("there is at least one tunnel");
+        let handshake = match &self.security {
+            Security::Plaintext => None,
+            Security::Box(initiator) => Some(initiator.next_timeout()),
+            Security::Gateway(responder) => responder.next_timeout(),
+        };
+        match handshake {
+            Some(at) if at < due.0 => (at, "handshake"),
+            _ => due,
+        }
+    }
+
+    /// An uplink has a socket to send by (at the box).
+    pub fn handle_uplink_attached(&mut self, now: Instant, uplink: UplinkId) {
+        self.tunnels[0].handle_uplink_attached(now, uplink);
+        if let Security::Box(initiator) = &mut self.security {
+            initiator.on_uplink(now, uplink);
+        }
+    }
+
+    /// The next handshake message to send.
+    pub fn poll_handshake(&mut self) -> Option<HandshakeTransmit> {
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
+        }
+        let Security::Box(initiator) = &mut self.security else { return None };
+        let transmit = initiator.poll_transmit()?;
+        Some(HandshakeTransmit::new(HandshakeDestination::Uplink(transmit.uplink), &transmit.bytes))
+    }
+
+    /// The next control message of a tunnel to send: the uplink, and the whole datagram, which `send` gets. Returns
+    /// whether there was one.
+    pub fn poll_control(&mut self, now: Instant, tunnel: usize, send: impl FnOnce(UplinkId, &[u8])) -> bool {
+        let Some(mut control) = self.tunnels[tunnel].poll_control() else { return false };
+        let ControlTransmit { uplink, counter, message } = &mut control;
+        match self.sessions(tunnel) {
+            None => send(*uplink, message.plaintext(seq::truncate(*counter))),
+            Some(sessions) => match sessions.sealing(now) {
+                Ok(session) => {
+                    let datagram = message.datagram_mut(super::session::cipher::TAG_LENGTH);
+                    session.seal_control(*counter, datagram);
+                    send(*uplink, datagram);
+                }
+                Err(reason) => self.tunnels[tunnel].count_drops(reason, 1),
+            },
+        }
+        true
+    }
+
+    /// Seals frame number `sequence` of a tunnel in place: see [`super::session::transport::Session::seal_frame`].
+    ///
+    /// # Errors
+    /// [`DropReason::NoSession`].
+    #[inline]
+    pub fn seal_frame(
+        &mut self,
+        now: Instant,
+        tunnel: usize,
+        sequence: u64,
+        datagram: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let sessions = self.sessions(tunnel).ok_or(DropReason::NoSession)?;
+        sessions.sealing(now)?.seal_frame(sequence, datagram);
+        Ok(())
+    }
+
+    /// The sessions of a tunnel; `None` without keys.
+    #[inline]
+    fn sessions(&mut self, tunnel: usize) -> Option<&mut Sessions> {
+        match &mut self.security {
+            Security::Plaintext => None,
+            Security::Box(initiator) => Some(initiator.sessions()),
+            Security::Gateway(responder) => Some(responder.sessions(tunnel)),
+        }
+    }
+}
