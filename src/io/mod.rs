@@ -32,6 +32,7 @@ mod links;
 mod memory;
 mod mtu;
 mod netlink;
+mod privileges;
 mod provided;
 mod reactor;
 mod ring;
@@ -49,12 +50,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use buffers::Lease;
 use links::Links;
 use netlink::LinkWatcher;
+use privileges::Needs;
 use reactor::{Parts, Reactor, StopError};
 use tap::Tap;
 use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
 
-use crate::config::{BoxConfig, GatewayConfig, GatewaySecurity, HostPort, Offloads, ProcessConfig, TunnelConfig};
+use crate::config::{
+    BoxConfig, BoxSecurity, GatewayConfig, GatewaySecurity, HostPort, Mtu, Offloads, ProcessConfig, TunnelConfig,
+};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
@@ -85,6 +89,9 @@ impl RunError {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
+    if matches!(config.security, BoxSecurity::Sealed { .. }) {
+        privileges::hide_memory().map_err(RunError::from_display)?;
+    }
     let gateways = resolve(&config.gateway)?;
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
@@ -101,6 +108,9 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
+    if matches!(config.security, GatewaySecurity::Sealed { .. }) {
+        privileges::hide_memory().map_err(RunError::from_display)?;
+    }
     let GatewaySecurity::Plaintext(tunnel) = &config.security else {
         return Err(RunError("sealed tunnels are not built yet".to_owned()));
     };
@@ -125,13 +135,24 @@ fn run(
     let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
     pin(process.cpu)?;
     let tap = open_tap(process, config, role, tap_mtu)?;
+    let needs = needs(process, role, &tap);
     let settings = settings(process, config, role, tap_mtu, uplinks)?;
     let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
     let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: process.busy_poll };
     let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
     reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
+    privileges::drop_all(needs, process.filters_system_calls).map_err(RunError::from_display)?;
     reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
+}
+
+/// What will take privileges while it runs, and at the end.
+fn needs(process: &ProcessConfig, role: Role, tap: &Tap) -> Needs {
+    Needs {
+        reopens_sockets: role == Role::Box,
+        changes_mtu: process.mtu == Mtu::Auto,
+        gives_back_addresses: tap.gives_back_addresses(),
+    }
 }
 
 fn settings(
