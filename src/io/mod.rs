@@ -37,6 +37,7 @@ mod provided;
 mod reactor;
 mod ring;
 mod status;
+mod steering;
 mod sys;
 mod tap;
 mod tap_port;
@@ -116,8 +117,8 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     };
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
-    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro))
-        .map_err(|error| explain_listen(config.listen, &error))?;
+    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro, config.share))
+        .map_err(|error| explain_listen(config, &error))?;
     let links = Links::for_gateway(socket, mtu::bound(config.process.mtu, mtu));
     run(&config.process, tunnel, Role::Gateway, mtu, offloads, vec![], links)
 }
@@ -135,7 +136,7 @@ fn run(
     let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
     pin(process.cpu)?;
     let tap = open_tap(process, config, role, tap_mtu)?;
-    let needs = needs(process, role, &tap);
+    let needs = needs(process, role, &tap, &links);
     let settings = settings(process, config, role, tap_mtu, uplinks)?;
     let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
@@ -147,11 +148,12 @@ fn run(
 }
 
 /// What will take privileges while it runs, and at the end.
-fn needs(process: &ProcessConfig, role: Role, tap: &Tap) -> Needs {
+fn needs(process: &ProcessConfig, role: Role, tap: &Tap, links: &Links) -> Needs {
     Needs {
         reopens_sockets: role == Role::Box,
         changes_mtu: process.mtu == Mtu::Auto,
         gives_back_addresses: tap.gives_back_addresses(),
+        leaves_shared_port: links.shares_port(),
     }
 }
 
@@ -232,8 +234,14 @@ fn resolve(gateway: &HostPort) -> Result<Vec<SocketAddr>, RunError> {
     }
 }
 
-fn explain_listen(listen: SocketAddr, error: &io::Error) -> RunError {
+fn explain_listen(config: &GatewayConfig, error: &io::Error) -> RunError {
+    let listen = config.listen;
     let advice = match error.raw_os_error() {
+        None => return RunError(format!("cannot share {listen} (--listen, --share): {error}")),
+        Some(libc::EADDRINUSE) if config.share.of > 1 => {
+            "another process has it for itself, has this share, or sees another /sys/fs/bpf (a mount namespace): stop it, \
+             give each process a share of its own, or have them see the same"
+        }
         Some(libc::EADDRINUSE) => "another process listens there: stop it, or choose another port",
         Some(libc::EADDRNOTAVAIL) => {
             "no interface has that address: use one of 'ip address', or 0.0.0.0 or [::] for all"

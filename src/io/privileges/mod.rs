@@ -32,9 +32,16 @@ pub struct Needs {
     pub changes_mtu: bool,
     /// Takes its addresses from a TAP that stays, which takes CAP_NET_ADMIN.
     pub gives_back_addresses: bool,
+    /// Leaves a port that it shares with other processes.
+    pub leaves_shared_port: bool,
 }
 
 impl Needs {
+    /// To run on with what there is.
+    #[cfg(test)]
+    pub const NOTHING: Self =
+        Self { reopens_sockets: false, changes_mtu: false, gives_back_addresses: false, leaves_shared_port: false };
+
     const fn net_admin(self) -> bool {
         self.reopens_sockets || self.changes_mtu || self.gives_back_addresses
     }
@@ -83,7 +90,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const BOX: Needs = Needs { reopens_sockets: true, changes_mtu: true, gives_back_addresses: false };
+    const BOX: Needs = Needs { reopens_sockets: true, changes_mtu: true, ..Needs::NOTHING };
 
     /// Privileges are a thread's own. The fields of its status that tell of them, after it has dropped some.
     fn status_after(needs: Needs, filters: bool) -> Vec<(String, String)> {
@@ -106,8 +113,7 @@ mod tests {
     fn no_capability_is_left_but_the_one_that_is_needed_and_none_can_come_back() {
         let own = std::fs::read_to_string("/proc/thread-self/status").expect("read");
         let is_root = own.lines().any(|line| line.starts_with("Uid:\t0\t"));
-        let nothing = Needs { reopens_sockets: false, changes_mtu: false, gives_back_addresses: false };
-        for (needs, kept) in [(BOX, capabilities::NET_ADMIN), (nothing, capabilities::NONE)] {
+        for (needs, kept) in [(BOX, capabilities::NET_ADMIN), (Needs::NOTHING, capabilities::NONE)] {
             let status = status_after(needs, false);
             // Who has none keeps none.
             let expected = if is_root { kept } else { 0 };
@@ -124,6 +130,23 @@ mod tests {
     fn system_calls_are_filtered_unless_told_otherwise() {
         assert_eq!(field(&status_after(BOX, true), "Seccomp"), 2);
         assert_eq!(field(&status_after(BOX, false), "Seccomp_filters"), 0);
+    }
+
+    #[test]
+    fn a_kernel_without_filters_is_done_without() {
+        let status = std::thread::spawn(|| {
+            let refused = seccompiler::SeccompAction::Errno(libc::ENOSYS as u32);
+            let allowed = seccompiler::SeccompAction::Allow;
+            let architecture = std::env::consts::ARCH.try_into().expect("a known one");
+            let calls = [(libc::SYS_seccomp, vec![])].into_iter().collect();
+            let old = seccompiler::SeccompFilter::new(calls, allowed, refused, architecture).expect("lawful");
+            let old: seccompiler::BpfProgram = old.try_into().expect("lawful");
+            seccompiler::apply_filter(&old).expect("installed");
+            drop_all(BOX, true).expect("a log line is all that comes of it");
+            std::fs::read_to_string("/proc/thread-self/status").expect("nothing is filtered")
+        });
+        let status = status.join().expect("the thread ends");
+        assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     }
 
     #[test]
