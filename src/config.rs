@@ -137,6 +137,9 @@ pub struct ProcessConfig {
     pub offloads: Offloads,
     /// What to log.
     pub log: tracing::Level,
+    /// Whether to give up the system calls that are not needed once all is set up. Off only where it is measured what
+    /// that costs.
+    pub filters_system_calls: bool,
 }
 
 /// One tunnel's end.

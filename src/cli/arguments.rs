@@ -150,6 +150,7 @@ impl TunnelArguments {
             busy_poll: self.busy_poll,
             offloads: self.offload,
             log: self.log,
+            filters_system_calls: true,
         }
     }
 

@@ -110,6 +110,15 @@ impl Links {
         matches!(self, Self::Gateway(_))
     }
 
+    /// Whether other processes have the same port.
+    #[must_use]
+    pub const fn shares_port(&self) -> bool {
+        match self {
+            Self::Box(_) => false,
+            Self::Gateway(links) => links.socket.shares_port(),
+        }
+    }
+
     /// What to wait for to learn of the interfaces.
     #[must_use]
     pub fn news_descriptor(&self) -> Option<RawFd> {

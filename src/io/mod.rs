@@ -32,10 +32,12 @@ mod links;
 mod memory;
 mod mtu;
 mod netlink;
+mod privileges;
 mod provided;
 mod reactor;
 mod ring;
 mod status;
+mod steering;
 mod sys;
 mod tap;
 mod tap_port;
@@ -49,12 +51,15 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use buffers::Lease;
 use links::Links;
 use netlink::LinkWatcher;
+use privileges::Needs;
 use reactor::{Parts, Reactor, StopError};
 use tap::Tap;
 use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
 
-use crate::config::{BoxConfig, GatewayConfig, GatewaySecurity, HostPort, Offloads, ProcessConfig, TunnelConfig};
+use crate::config::{
+    BoxConfig, BoxSecurity, GatewayConfig, GatewaySecurity, HostPort, Mtu, Offloads, ProcessConfig, TunnelConfig,
+};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
@@ -85,6 +90,9 @@ impl RunError {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
+    if matches!(config.security, BoxSecurity::Sealed { .. }) {
+        privileges::hide_memory().map_err(RunError::from_display)?;
+    }
     let gateways = resolve(&config.gateway)?;
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
@@ -101,13 +109,16 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
+    if matches!(config.security, GatewaySecurity::Sealed { .. }) {
+        privileges::hide_memory().map_err(RunError::from_display)?;
+    }
     let GatewaySecurity::Plaintext(tunnel) = &config.security else {
         return Err(RunError("sealed tunnels are not built yet".to_owned()));
     };
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
-    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro))
-        .map_err(|error| explain_listen(config.listen, &error))?;
+    let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro, config.share))
+        .map_err(|error| explain_listen(config, &error))?;
     let links = Links::for_gateway(socket, mtu::bound(config.process.mtu, mtu));
     run(&config.process, tunnel, Role::Gateway, mtu, offloads, vec![], links)
 }
@@ -125,13 +136,25 @@ fn run(
     let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
     pin(process.cpu)?;
     let tap = open_tap(process, config, role, tap_mtu)?;
+    let needs = needs(process, role, &tap, &links);
     let settings = settings(process, config, role, tap_mtu, uplinks)?;
     let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
     let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
     let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: process.busy_poll };
     let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
     reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
+    privileges::drop_all(needs, process.filters_system_calls).map_err(RunError::from_display)?;
     reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
+}
+
+/// What will take privileges while it runs, and at the end.
+fn needs(process: &ProcessConfig, role: Role, tap: &Tap, links: &Links) -> Needs {
+    Needs {
+        reopens_sockets: role == Role::Box,
+        changes_mtu: process.mtu == Mtu::Auto,
+        gives_back_addresses: tap.gives_back_addresses(),
+        leaves_shared_port: links.shares_port(),
+    }
 }
 
 fn settings(
@@ -211,8 +234,14 @@ fn resolve(gateway: &HostPort) -> Result<Vec<SocketAddr>, RunError> {
     }
 }
 
-fn explain_listen(listen: SocketAddr, error: &io::Error) -> RunError {
+fn explain_listen(config: &GatewayConfig, error: &io::Error) -> RunError {
+    let listen = config.listen;
     let advice = match error.raw_os_error() {
+        None => return RunError(format!("cannot share {listen} (--listen, --share): {error}")),
+        Some(libc::EADDRINUSE) if config.share.of > 1 => {
+            "another process has it for itself, has this share, or sees another /sys/fs/bpf (a mount namespace): stop it, \
+             give each process a share of its own, or have them see the same"
+        }
         Some(libc::EADDRINUSE) => "another process listens there: stop it, or choose another port",
         Some(libc::EADDRNOTAVAIL) => {
             "no interface has that address: use one of 'ip address', or 0.0.0.0 or [::] for all"

@@ -132,6 +132,12 @@ impl Tap {
         }
     }
 
+    /// Whether there will be addresses to take away at the end.
+    #[must_use]
+    pub const fn gives_back_addresses(&self) -> bool {
+        self.is_persistent && !self.added.is_empty()
+    }
+
     /// Sets the interface up.
     ///
     /// # Errors

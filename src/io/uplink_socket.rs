@@ -4,11 +4,13 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::control_message::ControlBuffer;
-use crate::config::{InterfaceName, UplinkConfig};
+use super::steering::{self, Steering};
+use crate::config::{InterfaceName, Share, UplinkConfig};
 
 /// Room for datagrams that come while the reactor is away: 4 MiB is 30 ms of 1 Gbit/s.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -131,15 +133,17 @@ pub struct GatewaySocket {
     socket: Socket,
     /// Whether it is an IPv6 socket, which spells IPv4 addresses as v4-mapped.
     is_ipv6: bool,
+    /// Our place among the processes that share the port, if it is shared.
+    steering: Option<Steering>,
 }
 
 impl GatewaySocket {
     /// Opens it, and has the kernel tell for each datagram which of our addresses it came to, so that the answer
-    /// leaves from there.
+    /// leaves from there. With others of a `share` it gets what is for this process.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn open(listen: SocketAddr, gro: bool) -> io::Result<Self> {
+    /// What the kernel says; or, if a port cannot be shared, a line that says why and what to do.
+    pub fn open(listen: SocketAddr, gro: bool, share: Share) -> io::Result<Self> {
         let socket = new_socket(listen, gro)?;
         if listen.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -147,8 +151,19 @@ impl GatewaySocket {
         } else {
             set_flag(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO)?;
         }
-        socket.bind(&listen.into())?;
-        Ok(Self { socket, is_ipv6: listen.is_ipv6() })
+        let steering = if share.of > 1 {
+            Some(Steering::join(&socket, listen, share, Path::new(steering::BPF_FILE_SYSTEM))?)
+        } else {
+            socket.bind(&listen.into())?;
+            None
+        };
+        Ok(Self { socket, is_ipv6: listen.is_ipv6(), steering })
+    }
+
+    /// Whether other processes have the same port.
+    #[must_use]
+    pub const fn shares_port(&self) -> bool {
+        self.steering.is_some()
     }
 
     /// The file.
@@ -292,7 +307,8 @@ mod tests {
 
     #[test]
     fn an_uplink_by_the_loopback_interface_reaches_a_gateway_there() {
-        let gateway = GatewaySocket::open("127.0.0.1:0".parse().expect("an address"), true).expect("a socket");
+        let gateway =
+            GatewaySocket::open("127.0.0.1:0".parse().expect("an address"), true, Share::ALL).expect("a socket");
         let address = local_address(&gateway.socket).expect("bound");
         let uplink = match open_uplink(&loopback("lo"), &[address], true) {
             Ok(uplink) => uplink,

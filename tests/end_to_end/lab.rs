@@ -213,17 +213,38 @@ impl Lab {
         self.start(BOX, "braid-box", &format!("{gateway} {uplinks} --address {BOX_ADDRESS}/24 {flags}"))
     }
 
-    fn start(&self, namespace: &str, name: &str, flags: &str) -> End {
-        let end = self.spawn(namespace, name, flags);
+    /// Starts an end as a user who may administer the network, and nothing else, and waits until it is ready.
+    pub fn start_as_nobody(&self, namespace: &str, name: &str, flags: &str) -> End {
+        let copy = self.copy_for_all(name);
+        let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+        let right = "--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin";
+        let end = self.spawn(namespace, name, &format!("{user} {right} {}", copy.display()), flags);
         end.await_log("ready: ");
         end
     }
 
-    fn spawn(&self, namespace: &str, name: &str, flags: &str) -> End {
+    /// A copy of a program that anyone may run, which the folder of the build may not allow.
+    fn copy_for_all(&self, name: &str) -> PathBuf {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(self.folder.path(), open).expect("opened");
+        let copy = self.folder.path().join(name);
+        if !copy.exists() {
+            fs::copy(program(name), &copy).expect("copied");
+        }
+        copy
+    }
+
+    fn start(&self, namespace: &str, name: &str, flags: &str) -> End {
+        let end = self.spawn(namespace, name, &program(name).display().to_string(), flags);
+        end.await_log("ready: ");
+        end
+    }
+
+    fn spawn(&self, namespace: &str, name: &str, program: &str, flags: &str) -> End {
         static STARTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.folder.path().join(format!("{name}-{number}.log"));
-        let line = format!("{} --tap braid0 --plaintext --log debug {flags}", program(name).display());
+        let line = format!("{program} --tap braid0 --plaintext --log debug {flags}");
         let child = self
             .command(namespace, &line)
             .stdin(Stdio::null())

@@ -7,6 +7,7 @@ mod hostile;
 mod lab;
 mod lifecycle;
 mod offload;
+mod privileges;
 mod streams;
 mod uplinks;
 mod wire;
