@@ -112,7 +112,7 @@ impl Responder {
             identity,
             peers,
             by_key,
-            jar: CookieJar::new(),
+            jar: CookieJar::default(),
             exchanges: EXCHANGES,
             exchanges_with_cookie: EXCHANGES_WITH_COOKIE,
             per_source: PerSource::new(host, EXCHANGES_PER_SOURCE),

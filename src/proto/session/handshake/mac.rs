@@ -104,18 +104,13 @@ pub fn hint(key: &PublicKey) -> u32 {
 }
 
 /// Makes cookies, and knows its own again.
+#[derive(Default)]
 pub struct CookieJar {
     secrets: [Zeroizing<[u8; 32]>; 2],
     renewed_at: Option<Instant>,
 }
 
 impl CookieJar {
-    /// No cookies yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { secrets: [Zeroizing::new([0; 32]), Zeroizing::new([0; 32])], renewed_at: None }
-    }
-
     /// The cookie for whoever is at `source`.
     pub fn bake(&mut self, now: Instant, host: &mut impl Host, source: SocketAddr) -> Code {
         if self.renewed_at.is_none_or(|at| now >= at + COOKIE_LIFETIME) {
