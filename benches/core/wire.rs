@@ -47,7 +47,6 @@ fn parse_and_emit_probe(bencher: Bencher) {
     let probe = Message::Probe { next_in_micros: 20_000, sent_packets: 1000, weight: 1, name };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();
-    let datagram = emitted.plaintext(1).to_vec();
     bencher.bench_local(|| match parse(black_box(&datagram[..])) {
         Ok(Datagram::Control { counter, body }) => {
             let (head, message) = control::parse(body).expect("it was emitted");
