@@ -241,6 +241,12 @@ pub struct Share {
 impl Share {
     /// One process, and so everything.
     pub const ALL: Self = Self { index: 0, of: 1 };
+
+    /// Whether the box whose key has this hint is in this share.
+    #[must_use]
+    pub const fn has(self, hint: u32) -> bool {
+        hint % self.of as u32 == self.index as u32
+    }
 }
 
 /// What `braid-gateway` runs with.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
-use super::Tunnel;
+use super::Endpoint;
 use super::control_message::ControlBuffer;
-use super::datagram_port::DatagramPort;
+use super::datagram_port::send::Destination;
+use super::datagram_port::{DatagramPort, Route};
 use super::netlink::{LinkNews, LinkState, LinkWatcher};
 use super::ring::{Files, Ring};
 use super::uplink_socket::{GatewaySocket, UplinkError, UplinkSocket, open_uplink};
@@ -24,6 +25,9 @@ use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 
 /// How long after a failure an uplink's socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The number of a box's one tunnel.
+const BOX_TUNNEL: usize = 0;
 
 /// Either end's sockets.
 pub enum Links {
@@ -60,8 +64,8 @@ pub struct BoxLinks {
 pub struct GatewayLinks {
     socket: GatewaySocket,
     announced: bool,
-    /// Where each uplink is, spelled for the kernel; made anew when the path changes.
-    destinations: [Option<(Path, SockAddr, ControlBuffer)>; UPLINKS_MAX],
+    /// Where each tunnel's uplinks are, spelled for the kernel; made anew when the path changes.
+    destinations: Box<[Option<(Path, SockAddr, ControlBuffer)>]>,
     mtu_bound: Option<u16>,
 }
 
@@ -97,10 +101,10 @@ impl Links {
         Ok(Self::Box(BoxLinks { links, gateways, watcher, mtu_bound }))
     }
 
-    /// The gateway's. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
+    /// The gateway's, for so many tunnels. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
     #[must_use]
-    pub fn for_gateway(socket: GatewaySocket, mtu_bound: Option<u16>) -> Self {
-        let destinations = [const { None }; UPLINKS_MAX];
+    pub fn for_gateway(socket: GatewaySocket, tunnels: usize, mtu_bound: Option<u16>) -> Self {
+        let destinations = vec![None; tunnels * UPLINKS_MAX].into();
         Self::Gateway(Box::new(GatewayLinks { socket, announced: false, destinations, mtu_bound }))
     }
 
@@ -129,11 +133,11 @@ impl Links {
     }
 
     /// Tells the core of the sockets there are, and asks for the state of the interfaces.
-    pub fn start(&mut self, now: Instant, tunnel: &mut Tunnel) {
+    pub fn start(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let Self::Box(links) = self else { return };
         for (uplink, link) in links.links.iter_mut().enumerate() {
             match &link.socket {
-                Some(_) => tunnel.handle_uplink_attached(now, id(uplink)),
+                Some(_) => endpoint.handle_uplink_attached(now, id(uplink)),
                 None => link.retry_at = Some(now + RETRY_AFTER),
             }
         }
@@ -141,9 +145,9 @@ impl Links {
     }
 
     /// There is news of the interfaces.
-    pub fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel) {
+    pub fn on_news(&mut self, now: Instant, endpoint: &mut Endpoint) {
         if let Self::Box(links) = self {
-            links.on_news(now, tunnel);
+            links.on_news(now, endpoint);
         }
     }
 
@@ -166,11 +170,11 @@ impl Links {
     }
 
     /// Tries again what is due to be tried again.
-    pub fn on_tick(&mut self, now: Instant, tunnel: &mut Tunnel) {
+    pub fn on_tick(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let Self::Box(links) = self else { return };
         for (uplink, link) in links.links.iter_mut().enumerate() {
             if link.retry_at.is_some_and(|at| now >= at) {
-                link.check(now, id(uplink), &links.gateways, tunnel);
+                link.check(now, id(uplink), &links.gateways, endpoint);
             }
         }
     }
@@ -200,15 +204,24 @@ impl Links {
         Ok(())
     }
 
-    /// Where a datagram for `uplink` goes, if the socket does not know by itself.
-    pub fn destination(&mut self, uplink: UplinkId, path: Option<Path>) -> Option<(&SockAddr, ControlBuffer)> {
+    /// Where a datagram for `route` goes, if the socket does not know by itself.
+    pub fn destination(&mut self, route: Route, path: Option<Path>) -> Option<Destination<'_>> {
         let (Self::Gateway(links), Some(path)) = (self, path) else { return None };
-        let known = &mut links.destinations[uplink.index()];
+        let known = &mut links.destinations[route.index()];
         if known.as_ref().is_none_or(|(of, ..)| *of != path) {
-            let source = path.local.map_or(ControlBuffer::empty(), |local| links.socket.source(local));
-            *known = Some((path, links.socket.spell(path.remote), source));
+            let (address, source) = spell(&links.socket, path);
+            *known = Some((path, address, source));
         }
         known.as_ref().map(|(_, address, source)| (address, *source))
+    }
+
+    /// `path` as the kernel wants it, for an answer to somebody who is no uplink's peer yet (at the gateway).
+    #[must_use]
+    pub fn spell(&self, path: Path) -> Option<(SockAddr, ControlBuffer)> {
+        match self {
+            Self::Box(_) => None,
+            Self::Gateway(links) => Some(spell(&links.socket, path)),
+        }
     }
 
     /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
@@ -223,13 +236,13 @@ impl Links {
 }
 
 impl BoxLinks {
-    fn on_news(&mut self, now: Instant, tunnel: &mut Tunnel) {
+    fn on_news(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let mut all_news = vec![];
         let read = self.watcher.read(|news| all_news.push(news));
         for news in all_news {
             match news {
-                LinkNews::Link { name, state } => self.on_link(now, &name, state, tunnel),
-                LinkNews::AddressChange => self.check_all(now, tunnel),
+                LinkNews::Link { name, state } => self.on_link(now, &name, state, endpoint),
+                LinkNews::AddressChange => self.check_all(now, endpoint),
             }
         }
         match read {
@@ -245,18 +258,18 @@ impl BoxLinks {
         }
     }
 
-    fn on_link(&mut self, now: Instant, name: &str, state: LinkState, tunnel: &mut Tunnel) {
+    fn on_link(&mut self, now: Instant, name: &str, state: LinkState, endpoint: &mut Endpoint) {
         for (uplink, link) in self.links.iter_mut().enumerate() {
             if link.config.device.as_str() == name {
-                link.on_state(now, id(uplink), state, &self.gateways, tunnel);
+                link.on_state(now, id(uplink), state, &self.gateways, endpoint);
             }
         }
     }
 
-    fn check_all(&mut self, now: Instant, tunnel: &mut Tunnel) {
+    fn check_all(&mut self, now: Instant, endpoint: &mut Endpoint) {
         for (uplink, link) in self.links.iter_mut().enumerate() {
             if !link.interface_down {
-                link.check(now, id(uplink), &self.gateways, tunnel);
+                link.check(now, id(uplink), &self.gateways, endpoint);
             }
         }
     }
@@ -280,13 +293,13 @@ impl BoxLink {
         uplink: UplinkId,
         state: LinkState,
         gateways: &[SocketAddr],
-        tunnel: &mut Tunnel,
+        endpoint: &mut Endpoint,
     ) {
         let reason = match state {
             LinkState::Up => {
                 let came_up = std::mem::replace(&mut self.interface_down, false);
                 if came_up || self.socket.is_none() {
-                    self.check(now, uplink, gateways, tunnel);
+                    self.check(now, uplink, gateways, endpoint);
                 }
                 return;
             }
@@ -299,11 +312,11 @@ impl BoxLink {
         if state == LinkState::Gone {
             self.changed |= self.socket.take().is_some();
         }
-        tunnel.handle_uplink_detached(now, uplink, reason);
+        endpoint.tunnel_mut(BOX_TUNNEL).handle_uplink_detached(now, uplink, reason);
     }
 
     /// Opens a socket, and takes it if it is better than what there is.
-    fn check(&mut self, now: Instant, uplink: UplinkId, gateways: &[SocketAddr], tunnel: &mut Tunnel) {
+    fn check(&mut self, now: Instant, uplink: UplinkId, gateways: &[SocketAddr], endpoint: &mut Endpoint) {
         self.retry_at = None;
         if self.interface_down {
             return;
@@ -320,13 +333,13 @@ impl BoxLink {
                     );
                     self.set(socket);
                 }
-                tunnel.handle_uplink_attached(now, uplink);
+                endpoint.handle_uplink_attached(now, uplink);
             }
             Err(error) => {
                 self.complain(&error);
                 self.changed |= self.socket.take().is_some();
                 self.retry_at = Some(now + RETRY_AFTER);
-                tunnel.handle_uplink_detached(now, uplink, Reason::SocketError(error.errno));
+                endpoint.tunnel_mut(BOX_TUNNEL).handle_uplink_detached(now, uplink, Reason::SocketError(error.errno));
             }
         }
     }
@@ -338,6 +351,11 @@ impl BoxLink {
             self.complaint = complaint;
         }
     }
+}
+
+fn spell(socket: &GatewaySocket, path: Path) -> (SockAddr, ControlBuffer) {
+    let source = path.local.map_or(ControlBuffer::empty(), |local| socket.source(local));
+    (socket.spell(path.remote), source)
 }
 
 fn id(uplink: usize) -> UplinkId {

@@ -3,20 +3,24 @@
 use std::io;
 use std::rc::Rc;
 
-use super::buffers::{Arena, Lease, Size, Slots};
+use super::buffers::{Arena, Room, Size, Slots};
 use super::datagram_port::receive::RECEIVE_PREFIX_MAX;
 use super::datagram_port::send::SENDS_MAX;
 use super::provided::provided_buffers;
 use super::tap_port::reading::READS_MAX;
 use super::tap_port::writing::WRITES_MAX;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::proto::session::transport::OVERHEAD;
 use crate::proto::stats::DropReason;
-use crate::proto::tunnel::Payload;
-use crate::proto::wire::FRAME_HEADER_LENGTH;
 
 /// Small slots that all hands together can need, beside those that wait for datagrams: those that wait for frames, those
-/// held to restore order, those on their way out (control messages, headers of super-frames).
-const SMALL_SLOTS: usize = READS_MAX + REORDER_CAPACITY + SENDS_MAX + WRITES_MAX;
+/// held to restore order by so many tunnels, those on their way out (control messages, headers of super-frames).
+const fn small_slots(tunnels: usize) -> usize {
+    let holding = if tunnels < TUNNELS_HOLDING_MAX { tunnels } else { TUNNELS_HOLDING_MAX };
+    READS_MAX + REORDER_CAPACITY * holding + SENDS_MAX + WRITES_MAX
+}
+/// So many tunnels can hold all that they may at the same time: more of them share.
+const TUNNELS_HOLDING_MAX: usize = 4;
 /// Large slots, beside those that wait for datagrams: those that wait for super-frames, and as many again as can be full
 /// of frames that are held to restore order or on their way out.
 const LARGE_SLOTS: usize = READS_MAX + LARGE_SLOTS_FILLED;
@@ -31,21 +35,28 @@ const SMALL_BYTES_MAX: usize = 24 << 20;
 /// Slots that are left to TAP reads and control messages when datagrams come in faster than frames go out.
 pub const SLOTS_RESERVED: usize = READS_MAX + 32;
 
-const _: () =
-    assert!(SMALL_SLOTS + provided_buffers(Size::Small) + LARGE_SLOTS + provided_buffers(Size::Large) <= 1 << 16);
+const _: () = assert!(
+    small_slots(TUNNELS_HOLDING_MAX) + provided_buffers(Size::Small) + LARGE_SLOTS + provided_buffers(Size::Large)
+        <= 1 << 16
+);
 
-/// The arena for frames of up to `frame_length_max` bytes, when datagrams are received into slots of size `received`,
+/// The arena for frames of up to `frame_length_max` bytes of so many tunnels, when datagrams are received into slots of size `received`,
 /// and the TAP is read into slots of size `read`.
 ///
 /// # Errors
 /// What mmap(2) says.
-pub fn arena(frame_length_max: usize, received: Size, read: Size) -> io::Result<Rc<Arena>> {
-    let needed = RECEIVE_PREFIX_MAX + FRAME_HEADER_LENGTH + frame_length_max;
+pub fn arena(tunnels: usize, frame_length_max: usize, received: Size, read: Size) -> io::Result<Rc<Arena>> {
+    let needed = RECEIVE_PREFIX_MAX + OVERHEAD + frame_length_max;
     let size = needed.next_multiple_of(1024).max(SMALL_SLOT_MIN);
     let provided = |size| if size == received { provided_buffers(size) } else { 0 };
-    let small = Slots { count: (SMALL_SLOTS + provided(Size::Small)).min(SMALL_BYTES_MAX / size), size };
+    let small =
+        Slots { count: (small_slots(tunnels) + provided(Size::Small)).min(small_bytes_max(tunnels) / size), size };
     let large = if received == Size::Large || read == Size::Large { LARGE_SLOTS + provided(Size::Large) } else { 0 };
     Arena::new(small, Slots { count: large, size: LARGE_SLOT })
+}
+
+const fn small_bytes_max(tunnels: usize) -> usize {
+    if tunnels > 1 { 2 * SMALL_BYTES_MAX } else { SMALL_BYTES_MAX }
 }
 
 /// Whether slots of the size that datagrams are `received` into are worth sparing: large ones have become few, because
@@ -60,7 +71,7 @@ pub fn is_scarce(arena: &Arena, received: Size) -> bool {
 /// # Errors
 /// If small slots are scarce, too.
 #[inline]
-pub fn keep(arena: &Rc<Arena>, datagram: Lease, is_scarce: bool) -> Result<Lease, DropReason> {
+pub fn keep(arena: &Rc<Arena>, datagram: Room, is_scarce: bool) -> Result<Room, DropReason> {
     if !is_scarce || datagram.length() > arena.slot_size(Size::Small) {
         return Ok(datagram);
     }

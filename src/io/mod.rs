@@ -28,6 +28,7 @@ mod buffers;
 mod control_message;
 mod datagram_port;
 mod hardware_address;
+mod host;
 mod links;
 mod memory;
 mod mtu;
@@ -36,6 +37,7 @@ mod privileges;
 mod provided;
 mod reactor;
 mod ring;
+mod sealing;
 mod status;
 mod steering;
 mod sys;
@@ -49,22 +51,31 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use buffers::Lease;
+use host::Machine;
 use links::Links;
 use netlink::LinkWatcher;
 use privileges::Needs;
 use reactor::{Parts, Reactor, StopError};
+use status::TunnelNames;
 use tap::Tap;
 use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
 
 use crate::config::{
-    BoxConfig, BoxSecurity, GatewayConfig, GatewaySecurity, HostPort, Mtu, Offloads, ProcessConfig, TunnelConfig,
+    BoxConfig, BoxEntry, BoxSecurity, GatewayConfig, GatewaySecurity, HostPort, Mtu, Offloads, ProcessConfig,
+    SealConfig, Share, TunnelConfig,
 };
+use crate::proto::endpoint::Security;
+use crate::proto::session::Identity;
+use crate::proto::session::cipher::{Cipher, Ciphers};
+use crate::proto::session::initiator::{Initiator, InitiatorSettings};
+use crate::proto::session::responder::{Admitted, Responder};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, UplinkSettings};
 use crate::proto::wire::FRAME_OVERHEAD_MAX;
 
-/// The core, as it is driven here: it sends what the TAP has read, and receives what the sockets have.
+/// The core, as it is driven here: it sends what the TAPs have read, and receives what the sockets have.
+type Endpoint = crate::proto::endpoint::Endpoint<Lease, OutboundFrame>;
 type Tunnel = crate::proto::tunnel::Tunnel<Lease, OutboundFrame>;
 
 /// Why a run ended, or never began: one line, with what to do.
@@ -99,9 +110,24 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
         LinkWatcher::open().map_err(|error| RunError(format!("cannot listen for news of the interfaces: {error}")))?;
     let offloads = usable(config.process.offloads);
     let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.process.mtu, mtu), offloads.gro);
+    let links = links.map_err(RunError::from_display)?;
     let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
-    let (uplinks, links) = (uplinks.collect(), links.map_err(RunError::from_display)?);
-    run(&config.process, &config.tunnel, Role::Box, mtu, offloads, uplinks, links)
+    let end = End { process: &config.process, role: Role::Box, mtu, offloads, epoch: draw_epoch()? };
+    let tunnels = [Named { name: String::new(), config: &config.tunnel }];
+    let security = match &config.security {
+        BoxSecurity::Plaintext => plaintext(),
+        BoxSecurity::Sealed { seal, peer, preshared } => {
+            let settings = InitiatorSettings {
+                identity: end.identity(seal),
+                peer: *peer,
+                preshared: preshared.clone(),
+                rekey_interval: seal.rekey_interval,
+            };
+            tracing::info!("our public key is {}", seal.private_key.public());
+            Security::Box(Box::new(Initiator::new(&mut Machine, settings)))
+        }
+    };
+    end.run(&tunnels, uplinks.collect(), links, security)
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -112,79 +138,154 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     if matches!(config.security, GatewaySecurity::Sealed { .. }) {
         privileges::hide_memory().map_err(RunError::from_display)?;
     }
-    let GatewaySecurity::Plaintext(tunnel) = &config.security else {
-        return Err(RunError("sealed tunnels are not built yet".to_owned()));
-    };
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
+    let end = End { process: &config.process, role: Role::Gateway, mtu, offloads, epoch: draw_epoch()? };
+    let (tunnels, security) = match &config.security {
+        GatewaySecurity::Plaintext(tunnel) => (vec![Named { name: String::new(), config: tunnel }], plaintext()),
+        GatewaySecurity::Sealed { seal, boxes } => {
+            let ours: Vec<&BoxEntry> = boxes.iter().filter(|entry| config.share.has(entry.peer.hint())).collect();
+            if ours.is_empty() {
+                let Share { index, of } = config.share;
+                return Err(RunError(format!(
+                    "no box is this process's (--share {index}/{of}): leave it out, and have fewer processes share the port"
+                )));
+            }
+            tracing::info!("our public key is {}", seal.private_key.public());
+            let named = |entry: &&'_ BoxEntry| entry.name.as_str().to_owned();
+            let tunnels = ours.iter().map(|entry| Named { name: named(entry), config: &entry.tunnel }).collect();
+            let admitted = ours.iter().map(|entry| Admitted { peer: entry.peer, preshared: entry.preshared.clone() });
+            let (identity, share) = (end.identity(seal), config.share.index);
+            let responder = Responder::new(&mut Machine, identity, share, admitted.collect());
+            (tunnels, Security::Gateway(Box::new(responder)))
+        }
+    };
     let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro, config.share))
         .map_err(|error| explain_listen(config, &error))?;
-    let links = Links::for_gateway(socket, mtu::bound(config.process.mtu, mtu));
-    run(&config.process, tunnel, Role::Gateway, mtu, offloads, vec![], links)
+    let links = Links::for_gateway(socket, tunnels.len(), mtu::bound(config.process.mtu, mtu));
+    end.run(&tunnels, vec![], links, security)
 }
 
-fn run(
-    process: &ProcessConfig,
-    config: &TunnelConfig,
-    role: Role,
-    tap_mtu: u16,
-    offloads: Offloads,
-    uplinks: Vec<UplinkSettings>,
-    links: Links,
-) -> Result<(), RunError> {
-    // Signals first, so that one that comes while all is being set up is not lost.
-    let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
-    pin(process.cpu)?;
-    let tap = open_tap(process, config, role, tap_mtu)?;
-    let needs = needs(process, role, &tap, &links);
-    let settings = settings(process, config, role, tap_mtu, uplinks)?;
-    let tunnel = Tunnel::new(sys::monotonic_now(), &settings);
-    let frame_length_max = usize::from(tap_mtu) + FRAME_OVERHEAD_MAX;
-    let parts = Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll: process.busy_poll };
-    let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
-    reactor.set_tap_up().map_err(|error| RunError(format!("cannot set the TAP '{}' up: {error}", config.tap)))?;
-    privileges::drop_all(needs, process.filters_system_calls).map_err(RunError::from_display)?;
-    reactor.run(|| announce(config, tap_mtu)).map_err(|error| explain_stop(config, &error))
+fn plaintext() -> Security {
+    tracing::warn!(
+        "--plaintext: whoever can send to this end can put frames on its TAP, and whoever is on the way can read them"
+    );
+    Security::Plaintext
 }
 
-/// What will take privileges while it runs, and at the end.
-fn needs(process: &ProcessConfig, role: Role, tap: &Tap, links: &Links) -> Needs {
-    Needs {
-        reopens_sockets: role == Role::Box,
-        changes_mtu: process.mtu == Mtu::Auto,
-        gives_back_addresses: tap.gives_back_addresses(),
-        leaves_shared_port: links.shares_port(),
-    }
-}
-
-fn settings(
-    process: &ProcessConfig,
-    config: &TunnelConfig,
-    role: Role,
-    tap_mtu: u16,
-    uplinks: Vec<UplinkSettings>,
-) -> Result<Settings, RunError> {
+fn draw_epoch() -> Result<u64, RunError> {
     let random = sys::random().map_err(|error| RunError(format!("cannot draw a random number: {error}")))?;
-    Ok(Settings {
-        role,
-        epoch: epoch(sys::time_of_day_ms(), random),
-        // As the kernel's gretap does.
-        first_sequence: 0,
-        scheduler: config.scheduler.clone(),
-        window: config.window,
-        probe_interval: process.probe_interval,
-        tap_mtu,
-        uplinks,
-    })
+    Ok(epoch(sys::time_of_day_ms(), random))
 }
 
-fn open_tap(process: &ProcessConfig, config: &TunnelConfig, role: Role, mtu: u16) -> Result<Tap, RunError> {
-    let mut tap = Tap::open(&config.tap, role, process.offloads.tap).map_err(RunError::from_display)?;
-    tap.set_mtu(mtu).map_err(|error| RunError(format!("cannot set the MTU of '{}' to {mtu}: {error}", config.tap)))?;
-    for cidr in &config.addresses {
-        tap.add_address(*cidr).map_err(RunError::from_display)?;
+/// A tunnel to be, and what the logs call it.
+struct Named<'a> {
+    name: String,
+    config: &'a TunnelConfig,
+}
+
+/// What the tunnels of an end have in common.
+struct End<'a> {
+    process: &'a ProcessConfig,
+    role: Role,
+    mtu: u16,
+    offloads: Offloads,
+    epoch: u64,
+}
+
+impl End<'_> {
+    fn identity(&self, seal: &SealConfig) -> Identity {
+        let fast = if sys::has_aes() { Ciphers::ALL } else { Ciphers::only(Cipher::ChaCha20Poly1305) };
+        let ciphers = seal.cipher.map_or(fast, Ciphers::only);
+        Identity { private_key: seal.private_key.clone(), ciphers, epoch: self.epoch }
     }
-    Ok(tap)
+
+    fn run(
+        &self,
+        tunnels: &[Named<'_>],
+        uplinks: Vec<UplinkSettings>,
+        links: Links,
+        security: Security,
+    ) -> Result<(), RunError> {
+        // Signals first, so that one that comes while all is being set up is not lost.
+        let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
+        pin(self.process.cpu)?;
+        let taps = tunnels.iter().map(|tunnel| self.open_tap(tunnel.config)).collect::<Result<Vec<_>, _>>()?;
+        let needs = self.needs(&taps, &links);
+        let now = sys::monotonic_now();
+        let made = tunnels.iter().map(|tunnel| Tunnel::new(now, &self.settings(tunnel.config, &uplinks))).collect();
+        let names: Vec<String> = tunnels.iter().map(|tunnel| tunnel.name.clone()).collect();
+        let parts = Parts {
+            endpoint: Endpoint::new(made, security),
+            names: TunnelNames::new(&names),
+            taps,
+            links,
+            signals,
+            frame_length_max: usize::from(self.mtu) + FRAME_OVERHEAD_MAX,
+            offloads: self.offloads,
+            busy_poll: self.process.busy_poll,
+        };
+        let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
+        reactor.set_taps_up().map_err(|(number, error)| {
+            RunError(format!("cannot set the TAP '{}' up: {error}", tunnels[number].config.tap))
+        })?;
+        privileges::drop_all(needs, self.process.filters_system_calls).map_err(RunError::from_display)?;
+        reactor.run(|| self.announce(tunnels)).map_err(|error| explain_stop(tunnels, &error))
+    }
+
+    /// What will take privileges while it runs, and at the end.
+    fn needs(&self, taps: &[Tap], links: &Links) -> Needs {
+        Needs {
+            reopens_sockets: self.role == Role::Box,
+            changes_mtu: self.process.mtu == Mtu::Auto,
+            gives_back_addresses: taps.iter().any(Tap::gives_back_addresses),
+            leaves_shared_port: links.shares_port(),
+        }
+    }
+
+    fn settings(&self, config: &TunnelConfig, uplinks: &[UplinkSettings]) -> Settings {
+        Settings {
+            role: self.role,
+            epoch: self.epoch,
+            // As the kernel's gretap does.
+            first_sequence: 0,
+            scheduler: config.scheduler.clone(),
+            window: config.window,
+            probe_interval: self.process.probe_interval,
+            tap_mtu: self.mtu,
+            uplinks: uplinks.to_vec(),
+        }
+    }
+
+    fn open_tap(&self, config: &TunnelConfig) -> Result<Tap, RunError> {
+        let mut tap = Tap::open(&config.tap, self.role, self.process.offloads.tap).map_err(RunError::from_display)?;
+        tap.set_mtu(self.mtu)
+            .map_err(|error| RunError(format!("cannot set the MTU of '{}' to {}: {error}", config.tap, self.mtu)))?;
+        for cidr in &config.addresses {
+            tap.add_address(*cidr).map_err(RunError::from_display)?;
+        }
+        if let Some(bridge) = &config.bridge {
+            tap.join_bridge(bridge).map_err(RunError::from_display)?;
+        }
+        Ok(tap)
+    }
+
+    /// Says that frames can flow: to the log, and to whoever started us.
+    fn announce(&self, tunnels: &[Named<'_>]) {
+        for Named { name, config } in tunnels {
+            let of = if tunnels.len() > 1 { format!("box={name} ") } else { String::new() };
+            tracing::info!(
+                "ready: {of}tap={} mtu={} mode={} window={}",
+                config.tap,
+                self.mtu,
+                config.scheduler.mode.name(),
+                config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
+            );
+        }
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::debug!("cannot notify the service manager: {error}");
+        }
+    }
 }
 
 /// What this kernel has of the offloads that are wanted for datagrams.
@@ -208,19 +309,6 @@ fn pin(cpu: Option<usize>) -> Result<(), RunError> {
     sys::pin_to_cpu(cpu).map_err(|error| {
         RunError(format!("cannot pin to CPU {cpu} (--cpu): {error}: choose one that 'nproc' and 'taskset -p $$' allow"))
     })
-}
-
-/// Says that frames can flow: to the log, and to whoever started us.
-fn announce(config: &TunnelConfig, mtu: u16) {
-    tracing::info!(
-        "ready: tap={} mtu={mtu} mode={} window={}",
-        config.tap,
-        config.scheduler.mode.name(),
-        config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
-    );
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        tracing::debug!("cannot notify the service manager: {error}");
-    }
 }
 
 fn resolve(gateway: &HostPort) -> Result<Vec<SocketAddr>, RunError> {
@@ -252,11 +340,12 @@ fn explain_listen(config: &GatewayConfig, error: &io::Error) -> RunError {
     RunError(format!("cannot listen on {listen} (--listen): {error}: {advice}"))
 }
 
-fn explain_stop(config: &TunnelConfig, error: &StopError) -> RunError {
+fn explain_stop(tunnels: &[Named<'_>], error: &StopError) -> RunError {
     match error {
         StopError::Ring(error) => RunError(format!("io_uring failed: {error}: please report this")),
-        StopError::Tap(error) => {
-            RunError(format!("the TAP '{}' cannot be read any more: {error}: was it deleted?", config.tap))
+        StopError::Tap(number, error) => {
+            let tap = &tunnels[*number].config.tap;
+            RunError(format!("the TAP '{tap}' cannot be read any more: {error}: was it deleted?"))
         }
     }
 }

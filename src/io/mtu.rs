@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::uplink_socket::interface_mtu;
-use crate::config::{BoxConfig, GatewayConfig, Mtu, TAP_MTU_MAX, TAP_MTU_MIN};
-use crate::proto::wire::{FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN};
+use crate::config::{BoxConfig, BoxSecurity, GatewayConfig, GatewaySecurity, Mtu, TAP_MTU_MAX, TAP_MTU_MIN};
+use crate::proto::session::cipher::TAG_LENGTH;
+use crate::proto::wire::{FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, KEYED_HEADER_LENGTH};
 
 /// What an uplink is taken to carry when its interface cannot be asked.
 const UPLINK_MTU_COMMON: u32 = 1500;
@@ -16,22 +17,24 @@ struct Overhead {
     udp: u32,
     gre: u32,
     ethernet: u32,
+    tag: u32,
 }
 
 impl Overhead {
-    const fn towards(gateway: IpAddr) -> Self {
+    const fn towards(gateway: IpAddr, is_sealed: bool) -> Self {
         let ip = if gateway.is_ipv4() { 20 } else { 40 };
-        Self { ip, udp: 8, gre: FRAME_HEADER_LENGTH as u32, ethernet: FRAME_LENGTH_MIN as u32 }
+        let (gre, tag) = if is_sealed { (KEYED_HEADER_LENGTH, TAG_LENGTH) } else { (FRAME_HEADER_LENGTH, 0) };
+        Self { ip, udp: 8, gre: gre as u32, ethernet: FRAME_LENGTH_MIN as u32, tag: tag as u32 }
     }
 
     const fn total(self) -> u32 {
-        self.ip + self.udp + self.gre + self.ethernet
+        self.ip + self.udp + self.gre + self.ethernet + self.tag
     }
 
     fn log(self, what: &str, uplink_mtu: u32) {
-        let Self { ip, udp, gre, ethernet } = self;
+        let Self { ip, udp, gre, ethernet, tag } = self;
         tracing::debug!(
-            "MTU over {what}: {uplink_mtu} - IP {ip} - UDP {udp} - GRE {gre} - inner Ethernet {ethernet} = {}",
+            "MTU over {what}: {uplink_mtu} - IP {ip} - UDP {udp} - GRE {gre} - inner Ethernet {ethernet} - tag {tag} = {}",
             uplink_mtu.saturating_sub(self.total())
         );
     }
@@ -40,8 +43,10 @@ impl Overhead {
 /// The MTU of the box's TAP.
 #[must_use]
 pub fn for_box(config: &BoxConfig, gateways: &[SocketAddr]) -> u16 {
-    let overhead = gateways.iter().map(|gateway| Overhead::towards(gateway.ip())).max_by_key(|o| o.total());
-    let overhead = overhead.unwrap_or(Overhead::towards(IpAddr::from([0; 16])));
+    let is_sealed = matches!(config.security, BoxSecurity::Sealed { .. });
+    let overheads = gateways.iter().map(|gateway| Overhead::towards(gateway.ip(), is_sealed));
+    let overhead = overheads.max_by_key(|overhead| overhead.total());
+    let overhead = overhead.unwrap_or(Overhead::towards(IpAddr::from([0; 16]), is_sealed));
     let mut smallest = None;
     for uplink in &config.uplinks {
         if let Ok(mtu) = interface_mtu(&uplink.device) {
@@ -55,7 +60,7 @@ pub fn for_box(config: &BoxConfig, gateways: &[SocketAddr]) -> u16 {
 /// The MTU of the gateway's TAP, which follows the box's downwards when that is known.
 #[must_use]
 pub fn for_gateway(config: &GatewayConfig) -> u16 {
-    let overhead = Overhead::towards(config.listen.ip());
+    let overhead = Overhead::towards(config.listen.ip(), matches!(config.security, GatewaySecurity::Sealed { .. }));
     overhead.log("the Internet", UPLINK_MTU_COMMON);
     choose(config.process.mtu, UPLINK_MTU_COMMON, overhead)
 }
@@ -91,14 +96,19 @@ mod tests {
 
     #[test]
     fn the_overhead_is_fifty_bytes_over_ipv4_and_seventy_over_ipv6() {
-        assert_eq!(choose(Mtu::Auto, 1500, Overhead::towards(IPV4)), 1450);
-        assert_eq!(choose(Mtu::Auto, 1500, Overhead::towards(IPV6)), 1430);
+        assert_eq!(choose(Mtu::Auto, 1500, Overhead::towards(IPV4, false)), 1450);
+        assert_eq!(choose(Mtu::Auto, 1500, Overhead::towards(IPV6, false)), 1430);
+    }
+
+    #[test]
+    fn a_sealed_frame_costs_twenty_more() {
+        assert_eq!(choose(Mtu::Auto, 1500, Overhead::towards(IPV4, true)), 1430);
     }
 
     #[test]
     fn a_given_mtu_is_kept_and_an_absurd_one_of_an_interface_is_bounded() {
-        assert_eq!(choose(Mtu::Fixed(1280), 1500, Overhead::towards(IPV4)), 1280);
-        assert_eq!(choose(Mtu::Auto, 65_536, Overhead::towards(IPV4)), TAP_MTU_MAX);
-        assert_eq!(choose(Mtu::Auto, 100, Overhead::towards(IPV4)), TAP_MTU_MIN);
+        assert_eq!(choose(Mtu::Fixed(1280), 1500, Overhead::towards(IPV4, false)), 1280);
+        assert_eq!(choose(Mtu::Auto, 65_536, Overhead::towards(IPV4, false)), TAP_MTU_MAX);
+        assert_eq!(choose(Mtu::Auto, 100, Overhead::towards(IPV4, false)), TAP_MTU_MIN);
     }
 }

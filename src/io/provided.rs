@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 use super::buffers::mapping::Mapping;
-use super::buffers::{Arena, Lease, Size, Slot};
+use super::buffers::{Arena, Room, Size, Slot};
 use super::ring::{Ring, RingError};
 
 /// Buffers that wait for datagrams, of all uplinks together; a power of two. At 1,400 bytes a datagram the small ones
@@ -78,13 +78,13 @@ impl ProvidedBuffers {
         self.size
     }
 
-    /// Takes back the slot that the kernel has received into, as a lease of its first `length` bytes.
+    /// Takes back the slot that the kernel has received into, as a room of which the first `length` bytes are filled.
     ///
     /// `id` must be a buffer id from a completion, reaped just now.
     #[must_use]
-    pub fn take_back(&mut self, id: u16, length: usize) -> Lease {
+    pub fn take_back(&mut self, id: u16, length: usize) -> Room {
         self.given -= 1;
-        self.arena.room(Slot::from(id), 0, length).freeze()
+        self.arena.room(Slot::from(id), 0, length)
     }
 
     fn put(&mut self, slot: Slot) {

@@ -11,26 +11,29 @@ use std::time::Duration;
 
 use io_uring::{cqueue, opcode, types};
 
-use super::Tunnel;
 use super::buffers::{Arena, Size};
 use super::datagram_port::receive::{Datagrams, Received};
 use super::datagram_port::send::{Datagram, Sent};
-use super::datagram_port::{DatagramPort, Sockets};
+use super::datagram_port::{DatagramPort, Route, Sockets};
+use super::host::Machine;
 use super::links::Links;
 use super::memory;
 use super::provided::ProvidedBuffers;
 use super::ring::{Files, Ring, RingError, Woken};
-use super::status::{self, EventLog};
+use super::sealing::Sealing;
+use super::status::{self, EventLog, TunnelNames};
 use super::sys;
 use super::tap::Tap;
 use super::tap_port;
-use super::tap_port::reading::{Frames, READS_MAX, ReadOutcome, TapReading};
-use super::tap_port::writing::{TapWriting, Written};
+use super::tap_port::reading::{Frames, OutboundFrame, READS_MAX, ReadOutcome, TapReading};
+use super::tap_port::writing::{TapWriting, WRITES_MAX, Written};
 use super::token::Token;
+use super::{Endpoint, Tunnel};
 use crate::config::Offloads;
+use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::{Arrival, Event};
+use crate::proto::tunnel::{Arrival, Event, FrameTransmit};
 use crate::proto::uplink::UplinkId;
 
 /// Why the reactor has stopped.
@@ -38,16 +41,18 @@ use crate::proto::uplink::UplinkId;
 pub enum StopError {
     /// The ring does not do what it should.
     Ring(io::Error),
-    /// The TAP is gone.
-    Tap(io::Error),
+    /// The TAP of this number is gone.
+    Tap(usize, io::Error),
 }
 
 /// What the reactor is made of, beside what it makes itself.
 pub struct Parts {
     /// The core.
-    pub tunnel: Tunnel,
-    /// Where frames come from and go to.
-    pub tap: Tap,
+    pub endpoint: Endpoint,
+    /// What the logs call its tunnels.
+    pub names: TunnelNames,
+    /// Where each tunnel's frames come from and go to.
+    pub taps: Vec<Tap>,
     /// Where datagrams come from and go to.
     pub links: Links,
     /// Signals, as a file.
@@ -60,6 +65,13 @@ pub struct Parts {
     pub busy_poll: Duration,
 }
 
+/// A TAP, and what goes on there.
+struct TapPort {
+    reading: TapReading,
+    writing: TapWriting,
+    tap: Tap,
+}
+
 /// The thread's all.
 ///
 /// Fields are dropped in order: the ring goes before the memory that it was given. The reactor's own drop has
@@ -68,13 +80,13 @@ pub struct Reactor {
     ring: Ring,
     files: Files,
     provided: ProvidedBuffers,
-    reading: TapReading,
-    writing: TapWriting,
+    taps: Vec<TapPort>,
     port: DatagramPort,
+    sealing: Sealing,
     arena: Rc<Arena>,
-    tunnel: Tunnel,
+    endpoint: Endpoint,
+    names: TunnelNames,
     links: Links,
-    tap: Tap,
     signals: OwnedFd,
     event_log: EventLog,
     busy_poll: Duration,
@@ -87,36 +99,43 @@ impl Reactor {
     /// # Errors
     /// Why not, and what to do.
     pub fn new(parts: Parts) -> Result<Self, RingError> {
-        let Parts { tunnel, tap, links, signals, frame_length_max, offloads, busy_poll } = parts;
+        let Parts { endpoint, names, taps, links, signals, frame_length_max, offloads, busy_poll } = parts;
         let advise = |what: &'static str| move |error: io::Error| RingError::advise(what, &error);
         let mut ring = Ring::new()?;
         ring.register_own_descriptor();
         let mut files = Files::register(&ring)?;
         let received = if offloads.gro { Size::Large } else { Size::Small };
-        let read = TapReading::slot_size(tap.offloads.is_some());
-        let arena = memory::arena(frame_length_max, received, read).map_err(advise("map the packet buffers"))?;
+        let read = TapReading::slot_size(taps.iter().any(|tap| tap.offloads.is_some()));
+        let arena =
+            memory::arena(taps.len(), frame_length_max, received, read).map_err(advise("map the packet buffers"))?;
         let fixed = register_arena(&ring, &arena);
         let provided = ProvidedBuffers::register(&ring, &arena, received)?;
-        // Before the TAP is registered, since the ring looks at the file's flags then.
-        let reads_max = prepare_reads(&tap).map_err(advise("set the TAP up for reading"))?;
-        files
-            .set(&ring, tap_port::FILE_PLACE, tap.as_fd().as_raw_fd())
-            .map_err(advise("register the TAP with io_uring"))?;
-        let reading = TapReading::new(&arena, tap.offloads.is_some(), reads_max, fixed);
-        let writing = TapWriting::new(tap.offloads);
+        let of = taps.len();
+        let mut ports = vec![];
+        for (number, tap) in taps.into_iter().enumerate() {
+            // Before the TAP is registered, since the ring looks at the file's flags then.
+            let reads_max = prepare_reads(&tap, of).map_err(advise("set the TAP up for reading"))?;
+            let number = number as u8;
+            files
+                .set(&ring, tap_port::file_place(number), tap.as_fd().as_raw_fd())
+                .map_err(advise("register the TAP with io_uring"))?;
+            let reading = TapReading::new(number, &arena, tap.offloads.is_some(), reads_max, fixed);
+            let writing = TapWriting::new(number, tap.offloads, WRITES_MAX / of);
+            ports.push(TapPort { reading, writing, tap });
+        }
         let sockets = if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink };
-        let port = DatagramPort::new(sockets, offloads.gso);
+        let port = DatagramPort::new(sockets, of, offloads.gso);
         Ok(Self {
             ring,
             files,
             provided,
-            reading,
-            writing,
+            taps: ports,
             port,
+            sealing: Sealing::new(&arena),
             arena,
-            tunnel,
+            endpoint,
+            names,
             links,
-            tap,
             signals,
             event_log: EventLog::new(),
             busy_poll,
@@ -124,12 +143,12 @@ impl Reactor {
         })
     }
 
-    /// Sets the TAP up, which must not happen before its way of reading has been found out.
+    /// Sets the TAPs up, which must not happen before their way of reading has been found out.
     ///
     /// # Errors
-    /// What the kernel says.
-    pub fn set_tap_up(&self) -> io::Result<()> {
-        self.tap.set_up()
+    /// The number of the TAP that cannot be, and what the kernel says.
+    pub fn set_taps_up(&self) -> Result<(), (usize, io::Error)> {
+        self.taps.iter().enumerate().try_for_each(|(number, port)| port.tap.set_up().map_err(|error| (number, error)))
     }
 
     /// Runs until a signal asks to stop. `on_ready` is called once, when frames can flow.
@@ -141,10 +160,10 @@ impl Reactor {
         on_ready();
         let mut now = sys::monotonic_now();
         while !self.stopping {
-            if self.tunnel.poll_timeout(now).0 <= now {
-                self.tunnel.handle_timeout(now);
+            if self.endpoint.poll_timeout(now).0 <= now {
+                self.endpoint.handle_timeout(now, &mut Machine);
             }
-            self.links.on_tick(now, &mut self.tunnel);
+            self.links.on_tick(now, &mut self.endpoint);
             self.drain(now).map_err(StopError::Ring)?;
             self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
@@ -161,7 +180,7 @@ impl Reactor {
         self.watch_signals()?;
         self.watch_links()?;
         let now = sys::monotonic_now();
-        self.links.start(now, &mut self.tunnel);
+        self.links.start(now, &mut self.endpoint);
         self.replenish()
     }
 
@@ -170,11 +189,11 @@ impl Reactor {
         self.links.apply(&mut self.ring, &mut self.files, &mut self.port)?;
         self.provided.fill(memory::SLOTS_RESERVED);
         self.port.arm(&mut self.ring, &self.provided)?;
-        self.reading.replenish(&mut self.ring)
+        self.taps.iter_mut().try_for_each(|port| port.reading.replenish(&mut self.ring))
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<Woken> {
-        let (due, _) = self.tunnel.poll_timeout(now);
+        let (due, _) = self.endpoint.poll_timeout(now);
         let due = self.links.next_tick().map_or(due, |tick| tick.min(due));
         if self.busy_poll.is_zero() || self.stopping {
             return self.ring.submit_and_wait(due.since(now));
@@ -196,16 +215,16 @@ impl Reactor {
     fn reap(&mut self, now: Instant) -> Result<(), StopError> {
         while let Some(entry) = self.ring.reap() {
             match Token::unpack(entry.user_data()) {
-                Some(Token::TapRead { slot, waits }) => self.on_tap_read(now, slot, waits, entry.result())?,
-                Some(Token::TapWrite { index }) => {
-                    self.on_tap_written(index, entry.result()).map_err(StopError::Ring)?
+                Some(Token::TapRead { tap, slot, waits }) => {
+                    self.on_tap_read(now, usize::from(tap), slot, waits, entry.result())?;
+                }
+                Some(Token::TapWrite { tap, index }) => {
+                    self.on_tap_written(usize::from(tap), index, entry.result()).map_err(StopError::Ring)?;
                 }
                 Some(Token::Receive { socket, generation }) => {
                     self.on_received(now, socket, generation, &entry).map_err(StopError::Ring)?;
                 }
-                Some(Token::Send { socket, index }) => {
-                    self.on_sent(now, socket, index, entry.result()).map_err(StopError::Ring)?;
-                }
+                Some(Token::Send { index }) => self.on_sent(now, index, entry.result()).map_err(StopError::Ring)?,
                 Some(Token::Signal) => self.on_signal(now).map_err(StopError::Ring)?,
                 Some(Token::LinkNews) => self.on_link_news(now).map_err(StopError::Ring)?,
                 Some(Token::Cancel) => {}
@@ -216,35 +235,37 @@ impl Reactor {
         Ok(())
     }
 
-    fn on_tap_read(&mut self, now: Instant, slot: u32, waits: bool, result: i32) -> Result<(), StopError> {
-        match self.reading.on_read(slot, waits, result) {
-            ReadOutcome::Frames(frames) => self.on_frames(now, frames).map_err(StopError::Ring),
+    fn on_tap_read(&mut self, now: Instant, tap: usize, slot: u32, waits: bool, result: i32) -> Result<(), StopError> {
+        match self.taps[tap].reading.on_read(slot, waits, result) {
+            ReadOutcome::Frames(frames) => self.on_frames(now, tap, frames).map_err(StopError::Ring),
             ReadOutcome::Empty => Ok(()),
-            ReadOutcome::Failed(error) => Err(StopError::Tap(error)),
+            ReadOutcome::Failed(error) => Err(StopError::Tap(tap, error)),
         }
     }
 
-    fn on_frames(&mut self, now: Instant, frames: Frames) -> io::Result<()> {
+    fn on_frames(&mut self, now: Instant, tunnel: usize, frames: Frames) -> io::Result<()> {
         for frame in frames {
+            let of_tunnel = self.endpoint.tunnel_mut(tunnel);
             match frame {
-                Ok(frame) => self.tunnel.handle_frame(now, frame),
-                Err(reason) => self.tunnel.count_drops(reason, 1),
+                Ok(frame) => of_tunnel.handle_frame(now, frame),
+                Err(reason) => of_tunnel.count_drops(reason, 1),
             }
-            self.send_frames()?;
+            self.send_frames(now, tunnel)?;
         }
         Ok(())
     }
 
-    fn on_tap_written(&mut self, index: u32, result: i32) -> io::Result<()> {
-        let written = self.writing.on_written(&mut self.ring, index, result)?;
-        self.note_written(written);
+    fn on_tap_written(&mut self, tap: usize, index: u32, result: i32) -> io::Result<()> {
+        let written = self.taps[tap].writing.on_written(&mut self.ring, index, result)?;
+        self.note_written(tap, written);
         Ok(())
     }
 
-    fn note_written(&mut self, written: Written) {
+    fn note_written(&mut self, tap: usize, written: Written) {
+        let _named = self.names.enter(tap);
         match written {
             Written::Fine => {}
-            Written::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
+            Written::Dropped(reason, count) => self.endpoint.tunnel_mut(tap).count_drops(reason, count),
             Written::RunsRefused(errno) => tracing::warn!(
                 "the TAP does not take super-frames ({}): each frame is written by itself from now on",
                 io::Error::from_raw_os_error(errno)
@@ -262,7 +283,7 @@ impl Reactor {
                 };
                 self.on_datagrams(now, arrival, datagrams)?;
             }
-            Received::Dropped(reason) => self.tunnel.count_drops(reason, 1),
+            Received::Dropped(reason) => self.endpoint.count_drop(reason),
             Received::Ended => {}
             Received::Failed(errno) => self.on_socket_failed(now, socket, errno),
         }
@@ -273,91 +294,147 @@ impl Reactor {
         let is_scarce = memory::is_scarce(&self.arena, self.provided.size());
         for datagram in datagrams.each() {
             match memory::keep(&self.arena, datagram, is_scarce) {
-                Ok(datagram) => self.tunnel.handle_datagram(now, arrival, datagram),
-                Err(reason) => self.tunnel.count_drops(reason, 1),
+                Ok(datagram) => {
+                    if let Some(tunnel) = self.endpoint.handle_datagram(now, &mut Machine, arrival, datagram) {
+                        self.deliver_frames(tunnel)?;
+                    }
+                }
+                Err(reason) => self.endpoint.count_drop(reason),
             }
-            self.deliver_frames()?;
         }
         Ok(())
     }
 
-    fn on_sent(&mut self, now: Instant, uplink: u8, index: u32, result: i32) -> io::Result<()> {
-        let sent = self.port.on_sent(&mut self.ring, index, result)?;
-        self.note_sent(now, uplink, sent);
+    fn on_sent(&mut self, now: Instant, index: u32, result: i32) -> io::Result<()> {
+        let (route, sent) = self.port.on_sent(&mut self.ring, index, result)?;
+        match (sent, route) {
+            (Sent::Fine, _) => {}
+            (Sent::Dropped(reason, _), None) => self.endpoint.count_drop(reason),
+            (Sent::Failed(..) | Sent::RunsRefused(_), None) => unreachable!("an answer says nothing of an uplink"),
+            (Sent::Dropped(reason, count), Some(route)) => self.tunnel_of(route).count_drops(reason, count),
+            (Sent::Failed(errno, count), Some(route)) => {
+                self.tunnel_of(route).count_drops(DropReason::SendFailed, count);
+                self.on_uplink_failed(now, route, errno);
+            }
+            (Sent::RunsRefused(errno), Some(route)) => self.log_runs_refused(route, errno),
+        }
         Ok(())
     }
 
-    fn note_sent(&mut self, now: Instant, uplink: u8, sent: Sent) {
-        match sent {
-            Sent::Fine => {}
-            Sent::Dropped(reason, count) => self.tunnel.count_drops(reason, count),
-            Sent::Failed(errno, count) => {
-                self.tunnel.count_drops(DropReason::SendFailed, count);
-                self.on_socket_failed(now, uplink, errno);
-            }
-            Sent::RunsRefused(errno) => self.log_runs_refused(uplink, errno),
-        }
+    fn tunnel_of(&mut self, route: Route) -> &mut Tunnel {
+        self.endpoint.tunnel_mut(usize::from(route.tunnel))
     }
 
-    fn log_runs_refused(&self, uplink: u8, errno: i32) {
-        let name = UplinkId::new(uplink).map_or("", |uplink| self.tunnel.uplink(uplink).name.as_str());
+    fn log_runs_refused(&self, route: Route, errno: i32) {
+        let _named = self.names.enter(route.tunnel.into());
+        let name = self.endpoint.tunnels()[usize::from(route.tunnel)].uplink(route.uplink).name;
         tracing::warn!(
             "uplink {name}: its interface does not take several datagrams at once ({}): each is sent by itself from now on",
             io::Error::from_raw_os_error(errno)
         );
     }
 
-    fn on_socket_failed(&mut self, now: Instant, uplink: u8, errno: i32) {
-        if let Some(uplink) = UplinkId::new(uplink) {
-            self.links.on_socket_failed(now, uplink, errno);
-            self.tunnel.handle_send_error(now, uplink, errno);
+    /// A socket has told of an error. The gateway's, which all share, says nothing of any uplink by that.
+    fn on_socket_failed(&mut self, now: Instant, socket: u8, errno: i32) {
+        if let (false, Some(uplink)) = (self.links.is_shared(), UplinkId::new(socket)) {
+            self.on_uplink_failed(now, Route { tunnel: 0, uplink }, errno);
         }
+    }
+
+    fn on_uplink_failed(&mut self, now: Instant, route: Route, errno: i32) {
+        self.links.on_socket_failed(now, route.uplink, errno);
+        self.tunnel_of(route).handle_send_error(now, route.uplink, errno);
     }
 
     /// Takes all that the core wants sent and delivered, frames before the control messages made after them.
     fn drain(&mut self, now: Instant) -> io::Result<()> {
-        self.send_frames()?;
-        while let Some(mut control) = self.tunnel.poll_control() {
-            match self.arena.copy(control.plaintext()) {
-                Some(lease) => self.send(control.uplink, Datagram { head: lease, body: None })?,
-                None => self.tunnel.count_drops(DropReason::NoBuffer, 1),
+        self.send_handshakes()?;
+        for tunnel in 0..self.taps.len() {
+            self.send_frames(now, tunnel)?;
+            self.send_controls(now, tunnel)?;
+            self.deliver_frames(tunnel)?;
+            self.report_events(now, tunnel);
+        }
+        Ok(())
+    }
+
+    fn send_handshakes(&mut self) -> io::Result<()> {
+        while let Some(handshake) = self.endpoint.poll_handshake() {
+            let Some(bytes) = self.arena.copy(handshake.bytes()) else {
+                self.endpoint.count_drop(DropReason::NoBuffer);
+                continue;
+            };
+            let datagram = Datagram { head: bytes.freeze(), body: None };
+            match handshake.destination {
+                HandshakeDestination::Uplink(uplink) => self.send(Route { tunnel: 0, uplink }, datagram)?,
+                HandshakeDestination::Path(path) => {
+                    let Some((address, source)) = self.links.spell(path) else { continue };
+                    if let Sent::Dropped(reason, _) = self.port.answer(&mut self.ring, datagram, (&address, source))? {
+                        self.endpoint.count_drop(reason);
+                    }
+                }
             }
         }
-        self.deliver_frames()?;
-        self.report_events(now);
         Ok(())
     }
 
+    fn send_controls(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
+        loop {
+            let (arena, mut taken) = (&self.arena, None);
+            let copy = |uplink, bytes: &[u8]| taken = Some((uplink, arena.copy(bytes)));
+            if !self.endpoint.poll_control(now, tunnel, copy) {
+                return Ok(());
+            }
+            match taken {
+                Some((uplink, Some(bytes))) => {
+                    let datagram = Datagram { head: bytes.freeze(), body: None };
+                    self.send(Route { tunnel: tunnel as u8, uplink }, datagram)?;
+                }
+                Some((_, None)) => self.endpoint.tunnel_mut(tunnel).count_drops(DropReason::NoBuffer, 1),
+                None => {}
+            }
+        }
+    }
+
     #[inline]
-    fn send_frames(&mut self) -> io::Result<()> {
-        while let Some(frame) = self.tunnel.poll_frame() {
-            let header = frame.plaintext_header();
-            let mut head = frame.payload.head;
-            head.prepend(&header);
-            let datagram = Datagram { head: head.freeze(), body: frame.payload.body };
-            for uplink in frame.uplinks.iter() {
-                self.send(uplink, datagram.clone())?;
+    fn send_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
+        while let Some(frame) = self.endpoint.tunnel_mut(tunnel).poll_frame() {
+            let uplinks = frame.uplinks;
+            let datagram = if self.endpoint.is_sealed() {
+                self.sealing.seal(now, &mut self.endpoint, tunnel, frame)
+            } else {
+                Ok(with_header(frame))
+            };
+            match datagram {
+                Ok(datagram) => {
+                    for uplink in uplinks.iter() {
+                        self.send(Route { tunnel: tunnel as u8, uplink }, datagram.clone())?;
+                    }
+                }
+                Err(reason) => self.endpoint.tunnel_mut(tunnel).count_drops(reason, 1),
             }
         }
         Ok(())
     }
 
     #[inline]
-    fn deliver_frames(&mut self) -> io::Result<()> {
-        while let Some(frame) = self.tunnel.poll_deliver() {
-            let written = self.writing.write(&mut self.ring, frame)?;
-            self.note_written(written);
+    fn deliver_frames(&mut self, tunnel: usize) -> io::Result<()> {
+        while let Some(frame) = self.endpoint.tunnel_mut(tunnel).poll_deliver() {
+            let written = self.taps[tunnel].writing.write(&mut self.ring, frame)?;
+            self.note_written(tunnel, written);
         }
         Ok(())
     }
 
     #[inline]
-    fn send(&mut self, uplink: UplinkId, datagram: Datagram) -> io::Result<()> {
-        let (tunnel, links) = (&self.tunnel, &mut self.links);
+    fn send(&mut self, route: Route, datagram: Datagram) -> io::Result<()> {
+        let (endpoint, links) = (&self.endpoint, &mut self.links);
+        let tunnel = usize::from(route.tunnel);
+        let path = endpoint.tunnels()[tunnel].path(route.uplink);
         if let Sent::Dropped(reason, count) =
-            self.port.send(&mut self.ring, uplink, datagram, move || links.destination(uplink, tunnel.path(uplink)))?
+            self.port.send(&mut self.ring, route, datagram, move || links.destination(route, path))?
         {
-            self.tunnel.count_drops(reason, count);
+            self.endpoint.tunnel_mut(tunnel).count_drops(reason, count);
         }
         Ok(())
     }
@@ -365,32 +442,39 @@ impl Reactor {
     /// Submits what has waited for company within the batch.
     fn flush(&mut self) -> io::Result<()> {
         self.port.flush(&mut self.ring)?;
-        let written = self.writing.flush(&mut self.ring)?;
-        self.note_written(written);
+        for tunnel in 0..self.taps.len() {
+            let written = self.taps[tunnel].writing.flush(&mut self.ring)?;
+            self.note_written(tunnel, written);
+        }
         Ok(())
     }
 
-    fn report_events(&mut self, now: Instant) {
-        while let Some((event, lost_before)) = self.tunnel.poll_event() {
-            self.event_log.log(now, &self.tunnel, &event, lost_before);
+    fn report_events(&mut self, now: Instant, tunnel: usize) {
+        while let Some((event, lost_before)) = self.endpoint.tunnel_mut(tunnel).poll_event() {
+            {
+                let _named = self.names.enter(tunnel);
+                self.event_log.log(now, &self.endpoint.tunnels()[tunnel], &event, lost_before);
+            }
             if let Event::PeerMtu(mtu) = event {
-                self.follow_peer_mtu(now, mtu);
+                self.follow_peer_mtu(now, tunnel, mtu);
             }
         }
     }
 
     /// With `--mtu auto` both ends use the smaller of their MTUs.
-    fn follow_peer_mtu(&mut self, now: Instant, peer_mtu: u16) {
+    fn follow_peer_mtu(&mut self, now: Instant, tunnel: usize, peer_mtu: u16) {
         let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
-        if self.tap.mtu().is_ok_and(|current| current == mtu) {
+        let tap = &self.taps[tunnel].tap;
+        if tap.mtu().is_ok_and(|current| current == mtu) {
             return;
         }
-        match self.tap.set_mtu(mtu) {
+        let _named = self.names.enter(tunnel);
+        match tap.set_mtu(mtu) {
             Ok(()) => {
                 if self.event_log.may_log(now) {
                     tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
                 }
-                self.tunnel.set_tap_mtu(mtu);
+                self.endpoint.tunnel_mut(tunnel).set_tap_mtu(mtu);
             }
             Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),
         }
@@ -410,7 +494,7 @@ impl Reactor {
     fn on_signal(&mut self, now: Instant) -> io::Result<()> {
         while let Some(signal) = sys::read_signal(&self.signals)? {
             if signal == libc::SIGUSR1 {
-                status::log_counters(now, &self.tunnel, self.arena.held_slots());
+                status::log_counters(now, &self.endpoint, &self.names, self.arena.held_slots());
             } else {
                 tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
                 self.stopping = true;
@@ -420,17 +504,17 @@ impl Reactor {
     }
 
     fn on_link_news(&mut self, now: Instant) -> io::Result<()> {
-        self.links.on_news(now, &mut self.tunnel);
+        self.links.on_news(now, &mut self.endpoint);
         self.watch_links()
     }
 
     /// Says good-bye.
     fn stop(&mut self, now: Instant) -> io::Result<()> {
-        self.tunnel.handle_shutdown(now);
+        (0..self.taps.len()).for_each(|tunnel| self.endpoint.tunnel_mut(tunnel).handle_shutdown(now));
         self.drain(now)?;
         self.flush()?;
         self.ring.submit_and_look()?;
-        status::log_counters(now, &self.tunnel, self.arena.held_slots());
+        status::log_counters(now, &self.endpoint, &self.names, self.arena.held_slots());
         Ok(())
     }
 }
@@ -443,6 +527,15 @@ impl Drop for Reactor {
         // the process does it a little later.
         let _ = self.ring.submitter().unregister_files();
     }
+}
+
+/// The datagram that brings a frame of a tunnel without keys.
+#[inline]
+fn with_header(frame: FrameTransmit<OutboundFrame>) -> Datagram {
+    let header = frame.plaintext_header();
+    let mut head = frame.payload.head;
+    head.prepend(&header);
+    Datagram { head: head.freeze(), body: frame.payload.body }
 }
 
 fn poll_readable(ring: &mut Ring, descriptor: i32, token: Token) -> io::Result<()> {
@@ -465,14 +558,14 @@ fn register_arena(ring: &Ring, arena: &Rc<Arena>) -> bool {
     registered.is_ok()
 }
 
-/// Sees to it that reads wait in the ring, and returns how many should.
+/// Sees to it that reads of this TAP, one `of` so many, wait in the ring, and returns how many should.
 ///
 /// Since Linux 6.4 the ring can try a TAP read without blocking, and waits for frames by itself. Before, it does so
 /// only if the file does not block, and only once for each read: one that is woken and finds that another has taken
 /// the frame is handed to a thread of its own.
-fn prepare_reads(tap: &Tap) -> io::Result<usize> {
+fn prepare_reads(tap: &Tap, of: usize) -> io::Result<usize> {
     if sys::nowait_capable(tap.as_fd()) {
-        return Ok(READS_MAX);
+        return Ok(READS_MAX / of);
     }
     tracing::info!("this kernel cannot try TAP reads without blocking (Linux 6.4 can): reading one frame at a time");
     tap.set_nonblocking()?;

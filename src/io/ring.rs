@@ -8,6 +8,8 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::token::Token;
+use crate::config::BOXES_MAX;
+use crate::proto::uplink::UPLINKS_MAX;
 
 /// Submission entries: what one batch of completions can call for, several times over.
 const SUBMISSION_ENTRIES: u32 = 1024;
@@ -15,8 +17,8 @@ const SUBMISSION_ENTRIES: u32 = 1024;
 const COMPLETION_ENTRIES: u32 = 8192;
 /// How long after the last completion of a cancelled operation no more are expected.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(2);
-/// Places in the table of registered files.
-pub const FILES_MAX: u32 = 32;
+/// Places in the table of registered files: the TAPs, and then the sockets.
+pub const FILES_MAX: u32 = (BOXES_MAX + UPLINKS_MAX) as u32;
 
 /// The oldest kernel that has all we cannot do without (provided buffer rings, multishot RECVMSG, both tested at
 /// start), as told to the user.

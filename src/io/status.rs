@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::Tunnel;
+use super::{Endpoint, Tunnel};
+use crate::proto::stats::DropCounters;
 use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::Event;
 use crate::proto::uplink::measure::PartsPerMillion;
@@ -100,12 +101,46 @@ fn log_event(tunnel: &Tunnel, event: &Event) {
     }
 }
 
-/// Logs all counters, a line for the tunnel and one for each uplink. `buffers_in_use` are the packet buffers that are
+/// Logs all counters: a line for each tunnel and one for each of its uplinks. `buffers_in_use` are the packet buffers that are
 /// neither free nor waiting for what may come.
-pub fn log_counters(now: Instant, tunnel: &Tunnel, buffers_in_use: usize) {
-    let counters = tunnel.counters();
-    let drops: Vec<String> =
-        counters.drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
+pub fn log_counters(now: Instant, endpoint: &Endpoint, names: &TunnelNames, buffers_in_use: usize) {
+    let tunnels = endpoint.tunnels();
+    for (number, tunnel) in tunnels.iter().enumerate() {
+        let _named = names.enter(number);
+        // What came before it was known which tunnel it was for is the only tunnel's, if there is one only.
+        let strangers = if tunnels.len() == 1 { endpoint.drops().clone() } else { DropCounters::default() };
+        log_tunnel(now, tunnel, &strangers, buffers_in_use);
+    }
+    if tunnels.len() > 1 {
+        tracing::info!("counters of what was for no box: dropped: {}", list(endpoint.drops()));
+    }
+}
+
+/// What the logs call the tunnels of a gateway that has several.
+pub struct TunnelNames(Vec<tracing::Span>);
+
+impl TunnelNames {
+    /// Names for tunnels in the order of their numbers; none if there is only one.
+    #[must_use]
+    pub fn new(names: &[String]) -> Self {
+        let spans = names.iter().map(|name| tracing::info_span!("box", name));
+        Self(if names.len() > 1 { spans.collect() } else { vec![] })
+    }
+
+    /// Has what is logged until the return value is dropped be of tunnel `number`.
+    pub fn enter(&self, number: usize) -> Option<tracing::span::Entered<'_>> {
+        self.0.get(number).map(tracing::Span::enter)
+    }
+}
+
+fn list(drops: &DropCounters) -> String {
+    let drops: Vec<String> = drops.nonzero().map(|(reason, count)| format!("{}={count}", reason.name())).collect();
+    if drops.is_empty() { "nothing".to_owned() } else { drops.join(" ") }
+}
+
+fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_in_use: usize) {
+    let mut counters = tunnel.counters();
+    strangers.nonzero().for_each(|(reason, count)| counters.drops.add_many(reason, count));
     tracing::info!(
         "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} \
          buffers_in_use={buffers_in_use} dropped: {}",
@@ -115,7 +150,7 @@ pub fn log_counters(now: Instant, tunnel: &Tunnel, buffers_in_use: usize) {
         counters.receive.lost,
         tunnel.held(),
         counters.receive.hold_max.as_secs_f64() * 1e3,
-        if drops.is_empty() { "nothing".to_owned() } else { drops.join(" ") },
+        list(&counters.drops),
     );
     known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
 }

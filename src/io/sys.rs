@@ -60,19 +60,65 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether this CPU computes AES-GCM by instructions made for it.
+#[must_use]
+pub fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
+}
+
 /// A random number, never 0.
 ///
 /// # Errors
 /// What getrandom(2) says.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    // SAFETY: The kernel writes at most eight bytes to `bytes`, which has eight.
-    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if length != bytes.len() as isize {
-        return Err(io::Error::last_os_error());
-    }
+    fill_random(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
 }
+
+/// Fills `bytes`, at most 256 of them, with randomness.
+///
+/// # Errors
+/// What getrandom(2) says.
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    // More may be cut short by a signal.
+    assert!(bytes.len() <= 256);
+    // SAFETY: The kernel writes at most as many bytes to `bytes` as it has.
+    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if length == bytes.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts an interface into a bridge.
+///
+/// # Errors
+/// ENODEV or EOPNOTSUPP if there is no such bridge; what else the kernel says of SIOCBRADDIF.
+pub fn join_bridge(bridge: &str, interface_index: u32) -> io::Result<()> {
+    // SAFETY: An ifreq is numbers and bytes, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(bridge.bytes()) {
+        *place = byte as libc::c_char;
+    }
+    request.ifr_ifru.ifru_ifindex = interface_index as i32;
+    // SAFETY: socket(2) touches no memory of ours.
+    let descriptor = unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: The descriptor is new, and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    // SAFETY: The kernel reads one ifreq from `request`, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCBRADDIF as _, &raw const request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// See netdevice(7) and linux/sockios.h.
+const SIOCBRADDIF: u64 = 0x89a2;
 
 /// Blocks SIGTERM, SIGINT and SIGUSR1, and makes them readable instead.
 ///

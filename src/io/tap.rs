@@ -12,6 +12,7 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::hardware_address;
 use super::sys::{self, retry_while};
+use super::uplink_socket::interface_index;
 use crate::config::{Cidr, InterfaceName};
 use crate::offload::coalesce::Kinds;
 use crate::offload::vnet_header::VNET_HEADER_LENGTH;
@@ -136,6 +137,30 @@ impl Tap {
     #[must_use]
     pub const fn gives_back_addresses(&self) -> bool {
         self.is_persistent && !self.added.is_empty()
+    }
+
+    /// Puts the interface into a bridge.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn join_bridge(&self, bridge: &InterfaceName) -> Result<(), TapError> {
+        let joined = interface_index(&self.name).and_then(|index| sys::join_bridge(bridge.as_str(), index));
+        match joined {
+            // It is there already, as one that was made before may be.
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+                let advice = match error.raw_os_error() {
+                    Some(libc::ENODEV) => "there is no such interface: make it with 'ip link add NAME type bridge'",
+                    Some(libc::EOPNOTSUPP) => "it is no bridge",
+                    Some(libc::EPERM) => "this needs CAP_NET_ADMIN",
+                    _ => "see the kernel's log",
+                };
+                Err(TapError(format!(
+                    "cannot put '{}' into the bridge '{bridge}' (--bridge): {error}: {advice}",
+                    self.name
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the interface up.

@@ -3,7 +3,7 @@
 //! ```text
 //! 63      56 55      48 47          32 31                       0
 //! ┌─────────┬──────────┬──────────────┬──────────────────────────┐
-//! │  kind   │  socket  │  generation  │          index           │
+//! │  kind   │tap/socket│  generation  │          index           │
 //! └─────────┴──────────┴──────────────┴──────────────────────────┘
 //! ```
 
@@ -12,6 +12,8 @@
 pub enum Token {
     /// A frame was read from the TAP into this slot.
     TapRead {
+        /// The TAP's number.
+        tap: u8,
         /// The slot.
         slot: u32,
         /// Whether it was the read that waits for a frame.
@@ -19,6 +21,8 @@ pub enum Token {
     },
     /// A frame was written to the TAP.
     TapWrite {
+        /// The TAP's number.
+        tap: u8,
         /// Which write.
         index: u32,
     },
@@ -31,8 +35,6 @@ pub enum Token {
     },
     /// A datagram was sent.
     Send {
-        /// The socket's number.
-        socket: u8,
         /// Which send.
         index: u32,
     },
@@ -49,10 +51,10 @@ impl Token {
     #[must_use]
     pub const fn pack(self) -> u64 {
         let (kind, socket, generation, index) = match self {
-            Self::TapRead { slot, waits } => (1, 0, waits as u16, slot),
-            Self::TapWrite { index } => (2, 0, 0, index),
+            Self::TapRead { tap, slot, waits } => (1, tap, waits as u16, slot),
+            Self::TapWrite { tap, index } => (2, tap, 0, index),
             Self::Receive { socket, generation } => (3, socket, generation, 0),
-            Self::Send { socket, index } => (4, socket, 0, index),
+            Self::Send { index } => (4, 0, 0, index),
             Self::Signal => (5, 0, 0, 0),
             Self::LinkNews => (6, 0, 0, 0),
             Self::Cancel => (7, 0, 0, 0),
@@ -65,10 +67,10 @@ impl Token {
     pub const fn unpack(word: u64) -> Option<Self> {
         let (socket, generation, index) = ((word >> 48) as u8, (word >> 32) as u16, word as u32);
         Some(match word >> 56 {
-            1 => Self::TapRead { slot: index, waits: generation != 0 },
-            2 => Self::TapWrite { index },
+            1 => Self::TapRead { tap: socket, slot: index, waits: generation != 0 },
+            2 => Self::TapWrite { tap: socket, index },
             3 => Self::Receive { socket, generation },
-            4 => Self::Send { socket, index },
+            4 => Self::Send { index },
             5 => Self::Signal,
             6 => Self::LinkNews,
             7 => Self::Cancel,
@@ -86,10 +88,10 @@ mod tests {
         #[test]
         fn unpacking_undoes_packing(socket: u8, generation: u16, index: u32) {
             for token in [
-                Token::TapRead { slot: index, waits: generation.is_multiple_of(2) },
-                Token::TapWrite { index },
+                Token::TapRead { tap: socket, slot: index, waits: generation.is_multiple_of(2) },
+                Token::TapWrite { tap: socket, index },
                 Token::Receive { socket, generation },
-                Token::Send { socket, index },
+                Token::Send { index },
                 Token::Signal,
                 Token::LinkNews,
                 Token::Cancel,

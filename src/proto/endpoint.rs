@@ -129,7 +129,12 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         &self.drops
     }
 
-    /// A datagram has come.
+    /// A datagram was dropped outside the core, before it was known which tunnel it was for.
+    pub fn count_drop(&mut self, reason: DropReason) {
+        self.drops.add(reason);
+    }
+
+    /// A datagram has come. Returns the tunnel that has taken it, which may have frames to deliver now.
     #[inline]
     pub fn handle_datagram<D: Datagram<Payload = T>>(
         &mut self,
@@ -137,28 +142,34 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         host: &mut impl Host,
         arrival: Arrival,
         mut datagram: D,
-    ) {
+    ) -> Option<usize> {
         if !self.is_sealed() {
             let length = datagram.bytes_mut().len();
-            return self.tunnels[0].handle_datagram(now, arrival, datagram.into_payload(0..length));
+            self.tunnels[0].handle_datagram(now, arrival, datagram.into_payload(0..length));
+            return Some(0);
         }
         match wire::parse_keyed(datagram.bytes_mut()) {
             Ok(KeyedDatagram::Frame { key, counter }) => {
-                let opened = self.open(now, key, Space::Frame, counter, datagram.bytes_mut());
-                if let Some((tunnel, text)) = opened {
-                    let frame = datagram.into_payload(text);
-                    self.tunnels[tunnel].handle_received_frame(now, arrival, counter, frame);
-                }
+                let (tunnel, text) = self.open(now, key, Space::Frame, counter, datagram.bytes_mut())?;
+                let frame = datagram.into_payload(text);
+                self.tunnels[tunnel].handle_received_frame(now, arrival, counter, frame);
+                Some(tunnel)
             }
             Ok(KeyedDatagram::Control { key, counter }) => {
                 let bytes = datagram.bytes_mut();
-                if let Some((tunnel, text)) = self.open(now, key, Space::Control, counter, bytes) {
-                    self.tunnels[tunnel].handle_control(now, arrival, counter, &bytes[text]);
-                    self.note_heard(now);
-                }
+                let (tunnel, text) = self.open(now, key, Space::Control, counter, bytes)?;
+                self.tunnels[tunnel].handle_control(now, arrival, counter, &bytes[text]);
+                self.note_heard(now);
+                Some(tunnel)
             }
-            Ok(KeyedDatagram::Handshake) => self.on_handshake(now, host, arrival, datagram.bytes_mut()),
-            Err(reason) => self.drops.add(reason),
+            Ok(KeyedDatagram::Handshake) => {
+                self.on_handshake(now, host, arrival, datagram.bytes_mut());
+                None
+            }
+            Err(reason) => {
+                self.drops.add(reason);
+                None
+            }
         }
     }
 

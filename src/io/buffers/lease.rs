@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::{Arena, Slot};
+use crate::proto::endpoint::Datagram;
 use crate::proto::tunnel::Payload;
 
 /// One of those that keep a slot from being free.
@@ -50,6 +51,8 @@ pub struct Room {
     begin: u32,
     start: u32,
     end: u32,
+    /// Up to which the bytes behind `end` are free.
+    limit: u32,
 }
 
 impl Room {
@@ -58,7 +61,8 @@ impl Room {
         assert_eq!(holds.get(), 0, "slot {slot} is held already");
         holds.set(1);
         arena.held.set(arena.held.get() + 1);
-        Self { hold: Hold { arena: Rc::clone(arena), slot }, begin: 0, start, end }
+        let limit = arena.size_of(slot) as u32;
+        Self { hold: Hold { arena: Rc::clone(arena), slot }, begin: 0, start, end, limit }
     }
 
     /// The bytes that are filled.
@@ -96,6 +100,19 @@ impl Room {
         self.bytes_mut()[..header.len()].copy_from_slice(header);
     }
 
+    /// Takes `front` free bytes in front of what is filled, and `back` behind it, as filled with whatever is there.
+    /// Returns whether there are so many.
+    #[inline]
+    #[must_use]
+    pub fn widen(&mut self, front: usize, back: usize) -> bool {
+        let fits = front <= (self.start - self.begin) as usize && back <= (self.limit - self.end) as usize;
+        if fits {
+            self.start -= front as u32;
+            self.end += back as u32;
+        }
+        fits
+    }
+
     /// Drops the first `count` bytes, which become free for [`Self::prepend`].
     ///
     /// # Panics
@@ -116,7 +133,8 @@ impl Room {
         let begin = self.start;
         self.start += (headroom + length) as u32;
         self.begin = self.start;
-        Some(Self { hold: self.hold.clone(), begin, start: begin + headroom as u32, end: self.start })
+        let (start, end) = (begin + headroom as u32, self.start);
+        Some(Self { hold: self.hold.clone(), begin, start, end, limit: end })
     }
 
     /// Gives up the right to write, and so can be shared.
@@ -124,6 +142,22 @@ impl Room {
     #[must_use]
     pub fn freeze(self) -> Lease {
         Lease { hold: self.hold, start: self.start, end: self.end }
+    }
+}
+
+impl Datagram for Room {
+    type Payload = Lease;
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        Self::bytes_mut(self)
+    }
+
+    #[inline]
+    fn into_payload(self, range: Range<usize>) -> Lease {
+        assert!(range.start <= range.end && range.end <= self.length(), "{range:?} is beyond the room");
+        let start = self.start + range.start as u32;
+        Lease { hold: self.hold, start, end: start + range.len() as u32 }
     }
 }
 

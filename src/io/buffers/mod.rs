@@ -154,7 +154,7 @@ impl Arena {
     /// If the range is not within the slot, or somebody holds the slot already.
     #[must_use]
     pub fn room(self: &Rc<Self>, slot: Slot, start: usize, end: usize) -> Room {
-        let size = self.region_of(slot).slots.size;
+        let size = self.size_of(slot);
         assert!(start <= end && end <= size, "bytes {start}..{end} are beyond slot {slot}");
         Room::of_slot(self, slot, start as u32, end as u32)
     }
@@ -170,11 +170,15 @@ impl Arena {
     /// # Panics
     /// If they do not fit.
     #[must_use]
-    pub fn copy(self: &Rc<Self>, bytes: &[u8]) -> Option<Lease> {
+    pub fn copy(self: &Rc<Self>, bytes: &[u8]) -> Option<Room> {
         let slot = self.take(Size::Small)?;
         let mut room = self.room(slot, 0, bytes.len());
         room.bytes_mut().copy_from_slice(bytes);
-        Some(room.freeze())
+        Some(room)
+    }
+
+    fn size_of(&self, slot: Slot) -> usize {
+        self.region_of(slot).slots.size
     }
 
     const fn region(&self, size: Size) -> &Region {
@@ -207,7 +211,7 @@ mod tests {
     #[test]
     fn a_slot_is_free_again_when_its_last_lease_has_gone() {
         let arena = small(2);
-        let lease = arena.copy(b"frame").expect("a free slot");
+        let lease = arena.copy(b"frame").expect("a free slot").freeze();
         let clone = lease.clone();
         assert_eq!((arena.free_slots(Size::Small), arena.held_slots()), (1, 1));
         drop(lease);
@@ -277,7 +281,7 @@ mod tests {
     #[test]
     fn parts_of_a_lease_hold_its_slot() {
         let arena = small(1);
-        let whole = arena.copy(b"headpayload").expect("free");
+        let whole = arena.copy(b"headpayload").expect("free").freeze();
         let part = whole.part(4..8);
         drop(whole);
         assert_eq!((part.bytes(), arena.free_slots(Size::Small)), (&b"payl"[..], 0));

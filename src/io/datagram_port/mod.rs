@@ -13,12 +13,31 @@ use io_uring::cqueue;
 use super::provided::ProvidedBuffers;
 use super::ring::{Files, Ring};
 use super::token::Token;
+use crate::config::BOXES_MAX;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use receive::{Received, Receiving};
 use send::{Datagram, Destination, Sending, Sent};
 
-/// The first socket's place among the registered files.
-const FILE_PLACE_FIRST: u32 = 1;
+/// The first socket's place among the registered files, behind those of the TAPs.
+const FILE_PLACE_FIRST: u32 = BOXES_MAX as u32;
+
+/// A tunnel's uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The tunnel's number.
+    pub tunnel: u8,
+    /// Its uplink.
+    pub uplink: UplinkId,
+}
+
+impl Route {
+    /// Its place among the routes of all tunnels.
+    #[inline]
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.tunnel as usize * UPLINKS_MAX + self.uplink.index()
+    }
+}
 
 /// Which sockets there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +67,14 @@ pub struct DatagramPort {
 }
 
 impl DatagramPort {
-    /// No socket yet. With `gso`, datagrams of one size leave together.
+    /// No socket yet, for so many tunnels. With `gso`, datagrams of one size leave together.
     #[must_use]
-    pub fn new(sockets: Sockets, gso: bool) -> Self {
+    pub fn new(sockets: Sockets, tunnels: usize, gso: bool) -> Self {
         Self {
             sockets,
             places: [Place::default(); UPLINKS_MAX],
             receiving: Receiving::new(sockets),
-            sending: Sending::new(gso),
+            sending: Sending::new(tunnels, gso),
         }
     }
 
@@ -69,7 +88,7 @@ impl DatagramPort {
         let place = &mut self.places[usize::from(socket)];
         *place = Place { open: true, armed: false, generation: place.generation.wrapping_add(1) };
         if let (Sockets::PerUplink, Some(uplink)) = (self.sockets, UplinkId::new(socket)) {
-            self.sending.on_opened(uplink);
+            self.sending.on_opened(Route { tunnel: 0, uplink });
         }
         Ok(())
     }
@@ -120,8 +139,8 @@ impl DatagramPort {
         let buffer = cqueue::buffer_select(entry.flags());
         match (usize::try_from(entry.result()), buffer) {
             (Ok(length), Some(id)) => {
-                let lease = provided.take_back(id, length);
-                if is_current { self.receiving.unwrap(lease) } else { Received::Ended }
+                let room = provided.take_back(id, length);
+                if is_current { self.receiving.unwrap(room) } else { Received::Ended }
             }
             (Ok(_), None) => Received::Ended,
             // ENOBUFS: all buffers were in use. It is flow control: armed again when there are some.
@@ -133,7 +152,7 @@ impl DatagramPort {
         }
     }
 
-    /// Takes a datagram to send by `uplink`. It leaves with the others that go the same way, at the latest at the next
+    /// Takes a datagram to send by `route`. It leaves with the others that go the same way, at the latest at the next
     /// [`Self::flush`].
     ///
     /// # Errors
@@ -142,15 +161,24 @@ impl DatagramPort {
     pub fn send<'a>(
         &mut self,
         ring: &mut Ring,
-        uplink: UplinkId,
+        route: Route,
         datagram: Datagram,
         destination: impl FnOnce() -> Option<Destination<'a>>,
     ) -> io::Result<Sent> {
-        let socket = self.socket_of(uplink);
+        let socket = self.socket_of(route.uplink);
         if !self.places[usize::from(socket)].open {
             return Ok(Sent::NO_UPLINK);
         }
-        self.sending.send(ring, uplink, socket, datagram, destination)
+        self.sending.send(ring, route, socket, datagram, destination)
+    }
+
+    /// Sends a datagram to somebody who is no uplink's peer yet, at once.
+    ///
+    /// # Errors
+    /// What io_uring_enter(2) says.
+    pub fn answer(&mut self, ring: &mut Ring, datagram: Datagram, destination: Destination<'_>) -> io::Result<Sent> {
+        assert_eq!(self.sockets, Sockets::Shared, "an uplink's socket speaks to the gateway only");
+        self.sending.answer(ring, 0, datagram, destination)
     }
 
     /// Sends all that was taken.
@@ -161,11 +189,11 @@ impl DatagramPort {
         self.sending.flush(ring)
     }
 
-    /// A send has completed with `result`.
+    /// A send has completed with `result`. Tells also by which route, if by one.
     ///
     /// # Errors
     /// What io_uring_enter(2) says.
-    pub fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<Sent> {
+    pub fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<(Option<Route>, Sent)> {
         self.sending.on_sent(ring, index, result)
     }
 

@@ -5,14 +5,14 @@ use std::io;
 use io_uring::{opcode, types};
 
 use super::{Sockets, empty_message, file_place};
-use crate::io::buffers::Lease;
+use crate::io::buffers::Room;
 use crate::io::control_message::{self, RECEIVE_CONTROL_LENGTH};
 use crate::io::provided;
 use crate::io::ring::Ring;
 use crate::io::token::Token;
 use crate::io::uplink_socket::socket_address_from_name;
 use crate::proto::stats::DropReason;
-use crate::proto::tunnel::{Path, Payload};
+use crate::proto::tunnel::Path;
 
 /// Bytes that a multishot receive puts before the datagram: its own header, the sender's address, control messages.
 const RECEIVE_HEADER_LENGTH: usize = 16;
@@ -37,7 +37,7 @@ pub enum Received {
 /// Datagrams that have come together.
 #[derive(Debug)]
 pub struct Datagrams {
-    bytes: Lease,
+    bytes: Room,
     segment_size: usize,
     /// Where they are from, if the socket is shared.
     pub path: Option<Path>,
@@ -45,15 +45,18 @@ pub struct Datagrams {
 
 impl Datagrams {
     /// Each by itself, in the order they came.
-    pub fn each(self) -> impl Iterator<Item = Lease> {
+    pub fn each(self) -> impl Iterator<Item = Room> {
         let Self { bytes, segment_size, .. } = self;
         // An empty datagram is one, too: dropped, and counted, as any other that is too short.
-        let mut next = Some(0);
+        let mut rest = Some(bytes);
         std::iter::from_fn(move || {
-            let start = next?;
-            let end = bytes.length().min(start + segment_size);
-            next = (end < bytes.length()).then_some(end);
-            Some(bytes.part(start..end))
+            let mut bytes = rest.take()?;
+            if bytes.length() <= segment_size {
+                return Some(bytes);
+            }
+            let datagram = bytes.carve(0, segment_size);
+            rest = Some(bytes);
+            datagram
         })
     }
 }
@@ -86,8 +89,8 @@ impl Receiving {
     }
 
     /// Takes datagrams out of what the kernel has wrapped around them.
-    pub(super) fn unwrap(&self, mut lease: Lease) -> Received {
-        let Ok(out) = types::RecvMsgOut::parse(lease.bytes(), &self.message) else {
+    pub(super) fn unwrap(&self, mut room: Room) -> Received {
+        let Ok(out) = types::RecvMsgOut::parse(room.bytes(), &self.message) else {
             return Received::Dropped(DropReason::Truncated);
         };
         if out.flags() & libc::MSG_TRUNC as u32 != 0 {
@@ -103,10 +106,10 @@ impl Receiving {
                 Some(Path { remote, local: told.local })
             }
         };
-        let before_payload = lease.length() - out.payload_data().len();
-        lease.advance(before_payload);
-        let segment_size = told.segment_size.unwrap_or_else(|| lease.length().max(1));
-        Received::Datagrams(Datagrams { bytes: lease, segment_size, path })
+        let before_payload = room.length() - out.payload_data().len();
+        room.advance(before_payload);
+        let segment_size = told.segment_size.filter(|size| *size > 0).unwrap_or_else(|| room.length().max(1));
+        Received::Datagrams(Datagrams { bytes: room, segment_size, path })
     }
 }
 

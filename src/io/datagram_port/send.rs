@@ -14,14 +14,14 @@ use io_uring::{opcode, types};
 use slab::Slab;
 use socket2::SockAddr;
 
-use super::{empty_message, file_place};
+use super::{Route, empty_message, file_place};
 use crate::io::buffers::Lease;
 use crate::io::buffers::gather::Gather;
 use crate::io::control_message::ControlBuffer;
 use crate::io::ring::Ring;
 use crate::io::token::Token;
 use crate::proto::stats::DropReason;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+use crate::proto::uplink::UPLINKS_MAX;
 
 /// The most sends in flight, each of one datagram or of a run.
 pub const SENDS_MAX: usize = 1024;
@@ -70,7 +70,8 @@ impl Sent {
 /// All that the kernel reads while a send is in flight. Addresses point into the struct itself and into the gather's
 /// own memory, which do not move: the slab that holds it never grows.
 struct Send {
-    uplink: UplinkId,
+    /// `None` for an answer to somebody who is no uplink's peer yet, whose fate says nothing of any uplink.
+    route: Option<Route>,
     socket: u8,
     gather: Gather,
     datagrams: usize,
@@ -143,65 +144,84 @@ impl Send {
 pub struct Sending {
     sends: Slab<Send>,
     spare: Vec<Gather>,
-    /// The run of each uplink that still has room.
-    runs: [Option<u32>; UPLINKS_MAX],
-    /// The ways by which runs go.
-    takes_runs: [bool; UPLINKS_MAX],
+    /// The run of each route that still has room.
+    runs: Box<[Option<u32>]>,
+    /// The routes that have such a run.
+    open_runs: Vec<Route>,
+    /// The routes by which runs go.
+    takes_runs: Box<[bool]>,
     gso: bool,
 }
 
 impl Sending {
-    pub(super) fn new(gso: bool) -> Self {
+    pub(super) fn new(tunnels: usize, gso: bool) -> Self {
+        let routes = tunnels * UPLINKS_MAX;
         let places = PLACES_MAX * if gso { RUN_DATAGRAMS_MAX } else { 1 };
         Self {
             sends: Slab::with_capacity(SENDS_MAX),
             spare: (0..SENDS_MAX).map(|_| Gather::new(places, places)).collect(),
-            runs: [None; UPLINKS_MAX],
-            takes_runs: [gso; UPLINKS_MAX],
+            runs: vec![None; routes].into(),
+            open_runs: Vec::with_capacity(routes),
+            takes_runs: vec![gso; routes].into(),
             gso,
         }
     }
 
     /// There is a new socket, which may take what the one before did not.
-    pub(super) fn on_opened(&mut self, uplink: UplinkId) {
-        self.takes_runs[uplink.index()] = self.gso;
+    pub(super) fn on_opened(&mut self, route: Route) {
+        self.takes_runs[route.index()] = self.gso;
     }
 
     #[inline]
     pub(super) fn send<'a>(
         &mut self,
         ring: &mut Ring,
-        uplink: UplinkId,
+        route: Route,
         socket: u8,
         datagram: Datagram,
         destination: impl FnOnce() -> Option<Destination<'a>>,
     ) -> io::Result<Sent> {
         let length = datagram.length();
-        if let Some(index) = self.runs[uplink.index()] {
+        if let Some(index) = self.runs[route.index()] {
             let run = &mut self.sends[index as usize];
             if run.has_room_for(length) {
                 run.push(datagram);
                 if run.is_complete() {
-                    self.flush_run(ring, uplink)?;
+                    self.flush_run(ring, route)?;
                 }
                 return Ok(Sent::Fine);
             }
-            self.flush_run(ring, uplink)?;
+            self.flush_run(ring, route)?;
         }
-        let Some(index) = self.begin(uplink, socket, datagram, destination()) else {
+        let Some(index) = self.begin(Some(route), socket, datagram, destination()) else {
             return Ok(Sent::Dropped(DropReason::NoBuffer, 1));
         };
-        if self.takes_runs[uplink.index()] {
-            self.runs[uplink.index()] = Some(index);
+        if self.takes_runs[route.index()] {
+            self.runs[route.index()] = Some(index);
+            self.open_runs.push(route);
         } else {
             self.push(ring, index)?;
         }
         Ok(Sent::Fine)
     }
 
+    pub(super) fn answer(
+        &mut self,
+        ring: &mut Ring,
+        socket: u8,
+        datagram: Datagram,
+        destination: Destination<'_>,
+    ) -> io::Result<Sent> {
+        let Some(index) = self.begin(None, socket, datagram, Some(destination)) else {
+            return Ok(Sent::Dropped(DropReason::NoBuffer, 1));
+        };
+        self.push(ring, index)?;
+        Ok(Sent::Fine)
+    }
+
     fn begin(
         &mut self,
-        uplink: UplinkId,
+        route: Option<Route>,
         socket: u8,
         datagram: Datagram,
         destination: Option<Destination<'_>>,
@@ -213,7 +233,7 @@ impl Sending {
             None => (SockAddr::from(UNUSED_ADDRESS), ControlBuffer::empty()),
         };
         let mut send = Send {
-            uplink,
+            route,
             socket,
             gather,
             datagrams: 0,
@@ -232,14 +252,15 @@ impl Sending {
 
     /// Sends all runs.
     pub(super) fn flush(&mut self, ring: &mut Ring) -> io::Result<()> {
-        for uplink in UplinkId::all() {
-            self.flush_run(ring, uplink)?;
+        while let Some(route) = self.open_runs.last().copied() {
+            self.flush_run(ring, route)?;
         }
         Ok(())
     }
 
-    fn flush_run(&mut self, ring: &mut Ring, uplink: UplinkId) -> io::Result<()> {
-        match self.runs[uplink.index()].take() {
+    fn flush_run(&mut self, ring: &mut Ring, route: Route) -> io::Result<()> {
+        self.open_runs.retain(|open| *open != route);
+        match self.runs[route.index()].take() {
             Some(index) => self.push(ring, index),
             None => Ok(()),
         }
@@ -247,33 +268,35 @@ impl Sending {
 
     fn push(&mut self, ring: &mut Ring, index: u32) -> io::Result<()> {
         let send = &mut self.sends[index as usize];
-        let (uplink, file) = (send.uplink.number(), types::Fixed(file_place(send.socket)));
+        let file = types::Fixed(file_place(send.socket));
         let entry = opcode::SendMsg::new(file, send.seal())
             // Without it a full socket would have the send wait, and later ones overtake it.
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
-            .user_data(Token::Send { socket: uplink, index }.pack());
+            .user_data(Token::Send { index }.pack());
         // SAFETY: Everything that the message points to is in `sends` (addresses do not change, its capacity is never
         // exceeded) and stays until the completion is reaped, the slots' bytes with it.
         unsafe { ring.push_immediate(&entry) }
     }
 
-    pub(super) fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<Sent> {
+    pub(super) fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<(Option<Route>, Sent)> {
         let mut send = self.sends.remove(index as usize);
         let sent = match (-result, send.refused) {
             (..=0, None) => Sent::Fine,
-            (..=0, Some(errno)) => self.on_run_refused(send.uplink, errno),
+            (..=0, Some(errno)) => self.on_run_refused(send.route, errno),
             (errno, _) if send.datagrams > 1 && is_refusal(errno) => self.send_each(ring, &send, errno)?,
             (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM, _) => {
                 Sent::Dropped(DropReason::UplinkQueueFull, send.datagrams)
             }
             (libc::EMSGSIZE, _) => Sent::Dropped(DropReason::PathMtu, send.datagrams),
             (libc::ECANCELED | libc::EINTR, _) => Sent::Dropped(DropReason::SendFailed, send.datagrams),
-            (errno, _) => Sent::Failed(errno, send.datagrams),
+            (errno, _) if send.route.is_some() => Sent::Failed(errno, send.datagrams),
+            // An address that nobody can be at, for one.
+            _ => Sent::Dropped(DropReason::SendFailed, send.datagrams),
         };
         send.gather.clear();
         self.spare.push(send.gather);
-        Ok(sent)
+        Ok((send.route, sent))
     }
 
     /// A run was refused: its datagrams go one by one. If those of the run's segment size are taken, it was for being a
@@ -283,7 +306,7 @@ impl Sending {
         for datagram in run.each() {
             let refused = (datagram.length() == run.segment_size).then_some(errno);
             let destination = run.has_name.then_some((&run.name, run.source));
-            match self.begin(run.uplink, run.socket, datagram, destination) {
+            match self.begin(run.route, run.socket, datagram, destination) {
                 Some(index) => {
                     self.sends[index as usize].refused = refused;
                     self.push(ring, index)?;
@@ -294,8 +317,9 @@ impl Sending {
         Ok(if dropped > 0 { Sent::Dropped(DropReason::NoBuffer, dropped) } else { Sent::Fine })
     }
 
-    fn on_run_refused(&mut self, uplink: UplinkId, errno: i32) -> Sent {
-        if std::mem::take(&mut self.takes_runs[uplink.index()]) { Sent::RunsRefused(errno) } else { Sent::Fine }
+    fn on_run_refused(&mut self, route: Option<Route>, errno: i32) -> Sent {
+        let takes_runs = route.map(|route| &mut self.takes_runs[route.index()]);
+        if takes_runs.is_some_and(std::mem::take) { Sent::RunsRefused(errno) } else { Sent::Fine }
     }
 }
 

@@ -14,7 +14,6 @@ use crate::io::privileges::{self, Needs};
 use crate::io::provided::ProvidedBuffers;
 use crate::io::ring::{Files, Ring, Woken};
 use crate::io::token::Token;
-use crate::proto::tunnel::Payload;
 
 const SEALED_FRAME: u16 = 0x88b5;
 const CONTROL: u16 = 0x88b6;
@@ -299,9 +298,9 @@ impl Receiver {
     fn new(member: Member) -> Self {
         let mut ring = Ring::new().expect("a ring");
         let mut files = Files::register(&ring).expect("a table");
-        let arena = memory::arena(1500, Size::Small, Size::Small).expect("mapped");
+        let arena = memory::arena(1, 1500, Size::Small, Size::Small).expect("mapped");
         let mut provided = ProvidedBuffers::register(&ring, &arena, Size::Small).expect("provided");
-        let mut port = DatagramPort::new(Sockets::Shared, false);
+        let mut port = DatagramPort::new(Sockets::Shared, 1, false);
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&member.socket);
         port.open(&mut ring, &mut files, 0, descriptor).expect("registered");
         provided.fill(0);

@@ -6,5 +6,8 @@
 pub mod reading;
 pub mod writing;
 
-/// The TAP's place among the registered files.
-pub const FILE_PLACE: u32 = 0;
+/// A TAP's place among the registered files.
+#[must_use]
+pub const fn file_place(tap: u8) -> u32 {
+    tap as u32
+}

@@ -6,12 +6,13 @@ use std::rc::Rc;
 
 use io_uring::{opcode, types};
 
-use super::FILE_PLACE;
+use super::file_place;
 use crate::io::buffers::{Arena, HEADROOM, Lease, Room, Size, Slot};
 use crate::io::ring::Ring;
 use crate::io::token::Token;
 use crate::offload::split::{Split, complete_checksum};
 use crate::offload::vnet_header::{Checksum, Segmentation, VNET_HEADER_LENGTH, VnetHeader};
+use crate::proto::session::cipher::TAG_LENGTH;
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::{Frame, Payload};
 use crate::proto::wire::FRAME_HEADER_LENGTH;
@@ -106,6 +107,7 @@ impl Segments {
 
 /// The reads.
 pub struct TapReading {
+    tap: u8,
     arena: Rc<Arena>,
     /// Whether frames come with a header of their own, and may be super-frames.
     has_vnet_header: bool,
@@ -118,11 +120,19 @@ pub struct TapReading {
 }
 
 impl TapReading {
-    /// Of a TAP that is in place [`FILE_PLACE`] of the registered files, with at most `reads_max` reads in flight.
+    /// Of TAP number `tap`, which is in its place among the registered files, with at most `reads_max` reads in flight.
     #[must_use]
-    pub fn new(arena: &Rc<Arena>, has_vnet_header: bool, reads_max: usize, fixed: bool) -> Self {
+    pub fn new(tap: u8, arena: &Rc<Arena>, has_vnet_header: bool, reads_max: usize, fixed: bool) -> Self {
         assert!((1..=READS_MAX).contains(&reads_max));
-        Self { arena: Rc::clone(arena), has_vnet_header, reads_max, fixed, is_waiting: false, completed_in_batch: 0 }
+        Self {
+            tap,
+            arena: Rc::clone(arena),
+            has_vnet_header,
+            reads_max,
+            fixed,
+            is_waiting: false,
+            completed_in_batch: 0,
+        }
     }
 
     /// The size of slot that a read takes.
@@ -151,15 +161,16 @@ impl TapReading {
 
     fn push(&self, ring: &mut Ring, slot: Slot, waits: bool) -> io::Result<()> {
         let address = self.arena.address(slot).wrapping_add(HEADROOM);
-        let length = (self.arena.slot_size(Self::slot_size(self.has_vnet_header)) - HEADROOM) as u32;
-        let file = types::Fixed(FILE_PLACE);
+        // Behind the frame there is to be room for a tag.
+        let length = (self.arena.slot_size(Self::slot_size(self.has_vnet_header)) - HEADROOM - TAG_LENGTH) as u32;
+        let file = types::Fixed(file_place(self.tap));
         let flags = if waits { 0 } else { libc::RWF_NOWAIT };
         let entry = if self.fixed {
             opcode::ReadFixed::new(file, address, length, 0).offset(u64::MAX).rw_flags(flags).build()
         } else {
             opcode::Read::new(file, address, length).offset(u64::MAX).rw_flags(flags).build()
         };
-        let entry = entry.user_data(Token::TapRead { slot, waits }.pack());
+        let entry = entry.user_data(Token::TapRead { tap: self.tap, slot, waits }.pack());
         if !waits {
             // SAFETY: As below.
             return unsafe { ring.push_immediate(&entry) };

@@ -7,7 +7,7 @@ use std::io;
 use io_uring::{opcode, types};
 use slab::Slab;
 
-use super::FILE_PLACE;
+use super::file_place;
 use crate::io::buffers::Lease;
 use crate::io::buffers::gather::Gather;
 use crate::io::ring::Ring;
@@ -17,7 +17,7 @@ use crate::offload::vnet_header::{VNET_HEADER_LENGTH, VnetHeader};
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::Payload;
 
-/// The most writes in flight, each of one frame or of a run.
+/// The most writes in flight, of all TAPs, each of one frame or of a run.
 pub const WRITES_MAX: usize = 1024;
 
 /// The segment that is the header of all, and the first frame's.
@@ -44,6 +44,7 @@ pub enum Written {
 
 /// The writes.
 pub struct TapWriting {
+    tap: u8,
     /// What may become super-frames; `None` if the TAP takes frames without a header of its own.
     coalescer: Option<Coalescer>,
     /// The frames of the run that the coalescer has begun, all of each.
@@ -55,17 +56,18 @@ pub struct TapWriting {
 }
 
 impl TapWriting {
-    /// To a TAP that is in place [`FILE_PLACE`] of the registered files, and takes super-frames of these kinds; or, if
-    /// `None`, bare frames.
+    /// To TAP number `tap`, which is in its place among the registered files, and takes super-frames of these kinds; or, if
+    /// `None`, bare frames. At most `writes_max` are in flight.
     #[must_use]
-    pub fn new(kinds: Option<Kinds>) -> Self {
+    pub fn new(tap: u8, kinds: Option<Kinds>, writes_max: usize) -> Self {
         let frames = if kinds.is_some() { RUN_FRAMES_MAX } else { 1 };
         Self {
+            tap,
             coalescer: kinds.map(Coalescer::new),
             run: None,
             takes_runs: true,
-            writes: Slab::with_capacity(WRITES_MAX),
-            spare: (0..WRITES_MAX).map(|_| Gather::new(frames, 1 + frames)).collect(),
+            writes: Slab::with_capacity(writes_max),
+            spare: (0..writes_max).map(|_| Gather::new(frames, 1 + frames)).collect(),
         }
     }
 
@@ -169,10 +171,10 @@ impl TapWriting {
 
     fn submit(&mut self, ring: &mut Ring, index: usize) -> io::Result<()> {
         let segments = self.writes[index].gather.segments();
-        let entry = opcode::Writev::new(types::Fixed(FILE_PLACE), segments.as_ptr(), segments.len() as u32)
+        let entry = opcode::Writev::new(types::Fixed(file_place(self.tap)), segments.as_ptr(), segments.len() as u32)
             .offset(u64::MAX)
             .build()
-            .user_data(Token::TapWrite { index: index as u32 }.pack());
+            .user_data(Token::TapWrite { tap: self.tap, index: index as u32 }.pack());
         // SAFETY: `writes` keeps the segments, the header and the leases, and so the slots' bytes unchanged, until the
         // completion is reaped; its capacity is never exceeded, so nothing in it moves.
         unsafe { ring.push_immediate(&entry) }
