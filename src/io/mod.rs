@@ -115,7 +115,7 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let end = End { process: &config.process, role: Role::Box, mtu, offloads, epoch: draw_epoch()? };
     let tunnels = [Named { name: String::new(), config: &config.tunnel }];
     let security = match &config.security {
-        BoxSecurity::Plaintext => plaintext(),
+        BoxSecurity::Plaintext => Security::Plaintext,
         BoxSecurity::Sealed { seal, peer, preshared } => {
             let settings = InitiatorSettings {
                 identity: end.identity(seal),
@@ -142,7 +142,9 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     let offloads = usable(config.process.offloads);
     let end = End { process: &config.process, role: Role::Gateway, mtu, offloads, epoch: draw_epoch()? };
     let (tunnels, security) = match &config.security {
-        GatewaySecurity::Plaintext(tunnel) => (vec![Named { name: String::new(), config: tunnel }], plaintext()),
+        GatewaySecurity::Plaintext(tunnel) => {
+            (vec![Named { name: String::new(), config: tunnel }], Security::Plaintext)
+        }
         GatewaySecurity::Sealed { seal, boxes } => {
             let ours: Vec<&BoxEntry> = boxes.iter().filter(|entry| config.share.has(entry.peer.hint())).collect();
             if ours.is_empty() {
@@ -164,13 +166,6 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
         .map_err(|error| explain_listen(config, &error))?;
     let links = Links::for_gateway(socket, tunnels.len(), mtu::bound(config.process.mtu, mtu));
     end.run(&tunnels, vec![], links, security)
-}
-
-fn plaintext() -> Security {
-    tracing::warn!(
-        "--plaintext: whoever can send to this end can put frames on its TAP, and whoever is on the way can read them"
-    );
-    Security::Plaintext
 }
 
 fn draw_epoch() -> Result<u64, RunError> {
@@ -230,7 +225,7 @@ impl End<'_> {
             RunError(format!("cannot set the TAP '{}' up: {error}", tunnels[number].config.tap))
         })?;
         privileges::drop_all(needs, self.process.filters_system_calls).map_err(RunError::from_display)?;
-        reactor.run(|| self.announce(tunnels)).map_err(|error| explain_stop(tunnels, &error))
+        reactor.run(|is_sealed| self.announce(tunnels, is_sealed)).map_err(|error| explain_stop(tunnels, &error))
     }
 
     /// What will take privileges while it runs, and at the end.
@@ -271,7 +266,7 @@ impl End<'_> {
     }
 
     /// Says that frames can flow: to the log, and to whoever started us.
-    fn announce(&self, tunnels: &[Named<'_>]) {
+    fn announce(&self, tunnels: &[Named<'_>], is_sealed: bool) {
         for Named { name, config } in tunnels {
             let of = if tunnels.len() > 1 { format!("box={name} ") } else { String::new() };
             tracing::info!(
@@ -280,6 +275,11 @@ impl End<'_> {
                 self.mtu,
                 config.scheduler.mode.name(),
                 config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
+            );
+        }
+        if !is_sealed {
+            tracing::warn!(
+                "--plaintext: whoever can send to this end can put frames on its TAP, and whoever is on the way can read them"
             );
         }
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
