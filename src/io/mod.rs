@@ -69,6 +69,7 @@ use crate::proto::endpoint::Security;
 use crate::proto::session::Identity;
 use crate::proto::session::cipher::{Cipher, Ciphers};
 use crate::proto::session::initiator::{Initiator, InitiatorSettings};
+use crate::proto::session::keys::PublicKey;
 use crate::proto::session::responder::{Admitted, Responder};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::tunnel::{Role, Settings, UplinkSettings};
@@ -112,7 +113,11 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.process.mtu, mtu), offloads.gro);
     let links = links.map_err(RunError::from_display)?;
     let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
-    let end = End { process: &config.process, role: Role::Box, mtu, offloads, epoch: draw_epoch()? };
+    let public_key = match &config.security {
+        BoxSecurity::Plaintext => None,
+        BoxSecurity::Sealed { seal, .. } => Some(seal.private_key.public()),
+    };
+    let end = End { process: &config.process, role: Role::Box, mtu, offloads, epoch: draw_epoch()?, public_key };
     let tunnels = [Named { name: String::new(), config: &config.tunnel }];
     let security = match &config.security {
         BoxSecurity::Plaintext => Security::Plaintext,
@@ -123,7 +128,6 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
                 preshared: preshared.clone(),
                 rekey_interval: seal.rekey_interval,
             };
-            tracing::info!("our public key is {}", seal.private_key.public());
             Security::Box(Box::new(Initiator::new(&mut Machine, settings)))
         }
     };
@@ -140,7 +144,11 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     }
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
-    let end = End { process: &config.process, role: Role::Gateway, mtu, offloads, epoch: draw_epoch()? };
+    let public_key = match &config.security {
+        GatewaySecurity::Plaintext(_) => None,
+        GatewaySecurity::Sealed { seal, .. } => Some(seal.private_key.public()),
+    };
+    let end = End { process: &config.process, role: Role::Gateway, mtu, offloads, epoch: draw_epoch()?, public_key };
     let (tunnels, security) = match &config.security {
         GatewaySecurity::Plaintext(tunnel) => {
             (vec![Named { name: String::new(), config: tunnel }], Security::Plaintext)
@@ -153,7 +161,6 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
                     "no box is this process's (--share {index}/{of}): leave it out, and have fewer processes share the port"
                 )));
             }
-            tracing::info!("our public key is {}", seal.private_key.public());
             let named = |entry: &&'_ BoxEntry| entry.name.as_str().to_owned();
             let tunnels = ours.iter().map(|entry| Named { name: named(entry), config: &entry.tunnel }).collect();
             let admitted = ours.iter().map(|entry| Admitted { peer: entry.peer, preshared: entry.preshared.clone() });
@@ -186,6 +193,8 @@ struct End<'a> {
     mtu: u16,
     offloads: Offloads,
     epoch: u64,
+    /// Ours; `None` without keys.
+    public_key: Option<PublicKey>,
 }
 
 impl End<'_> {
@@ -225,7 +234,7 @@ impl End<'_> {
             RunError(format!("cannot set the TAP '{}' up: {error}", tunnels[number].config.tap))
         })?;
         privileges::drop_all(needs, self.process.filters_system_calls).map_err(RunError::from_display)?;
-        reactor.run(|is_sealed| self.announce(tunnels, is_sealed)).map_err(|error| explain_stop(tunnels, &error))
+        reactor.run(|| self.announce(tunnels)).map_err(|error| explain_stop(tunnels, &error))
     }
 
     /// What will take privileges while it runs, and at the end.
@@ -266,7 +275,7 @@ impl End<'_> {
     }
 
     /// Says that frames can flow: to the log, and to whoever started us.
-    fn announce(&self, tunnels: &[Named<'_>], is_sealed: bool) {
+    fn announce(&self, tunnels: &[Named<'_>]) {
         for Named { name, config } in tunnels {
             let of = if tunnels.len() > 1 { format!("box={name} ") } else { String::new() };
             tracing::info!(
@@ -277,10 +286,11 @@ impl End<'_> {
                 config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
             );
         }
-        if !is_sealed {
-            tracing::warn!(
+        match self.public_key {
+            Some(key) => tracing::info!("our public key is {key}"),
+            None => tracing::warn!(
                 "--plaintext: whoever can send to this end can put frames on its TAP, and whoever is on the way can read them"
-            );
+            ),
         }
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::debug!("cannot notify the service manager: {error}");

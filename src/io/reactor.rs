@@ -151,14 +151,13 @@ impl Reactor {
         self.taps.iter().enumerate().try_for_each(|(number, port)| port.tap.set_up().map_err(|error| (number, error)))
     }
 
-    /// Runs until a signal asks to stop. `on_ready` is called once, when frames can flow, and told whether there
-    /// are keys.
+    /// Runs until a signal asks to stop. `on_ready` is called once, when frames can flow.
     ///
     /// # Errors
     /// Why it had to stop.
-    pub fn run(&mut self, on_ready: impl FnOnce(bool)) -> Result<(), StopError> {
+    pub fn run(&mut self, on_ready: impl FnOnce()) -> Result<(), StopError> {
         self.start().map_err(StopError::Ring)?;
-        on_ready(self.endpoint.is_sealed());
+        on_ready();
         let mut now = sys::monotonic_now();
         while !self.stopping {
             if self.endpoint.poll_timeout(now).0 <= now {
