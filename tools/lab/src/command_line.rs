@@ -125,9 +125,6 @@ struct RunArguments {
     /// --window of both ends
     #[arg(long)]
     window: Option<String>,
-    /// Run the tunnel without keys, the only way yet
-    #[arg(long)]
-    plaintext: bool,
     /// What to send through: braid, or none for the bare first uplink
     #[arg(long, value_enum, default_value = "braid")]
     tunnel: TunnelKind,
@@ -207,6 +204,9 @@ struct SimulateArguments {
 
 #[derive(Args)]
 struct CommonArguments {
+    /// Run the tunnel without keys
+    #[arg(long)]
+    plaintext: bool,
     /// Where braid-box and braid-gateway are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -413,6 +413,7 @@ fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
 fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
     Ok(TunnelOptions {
         folder: lab::program_folder(arguments.bin_dir.as_deref())?,
+        is_plaintext: arguments.plaintext,
         mode: None,
         window: None,
         extra_box: vec![],

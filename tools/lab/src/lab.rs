@@ -1,7 +1,8 @@
 //! The lab while it is up: namespaces, emulators, and what happens to the links.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread;
@@ -17,6 +18,8 @@ use crate::scenario::Scenario;
 
 /// Held locked by the process that has the lab up, with its number inside.
 const LOCK: &str = "/run/braid-lab.lock";
+/// Where the keys of tunnels go while a lab is up, for root only.
+const SECRETS: &str = "/run/braid-lab";
 /// How long `down` waits for another process to clear up after itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,6 +49,8 @@ impl Lab {
         // Left by a process that was killed.
         clear()?;
         let mut lab = Self { scenario: scenario.clone(), emulators: vec![], _lock: lock };
+        let made = DirBuilder::new().mode(0o700).create(SECRETS);
+        made.map_err(|error| format!("cannot make the folder {SECRETS}: {error}"))?;
         namespaces::create(scenario)?;
         for (index, uplink) in scenario.uplinks.iter().enumerate() {
             lab.emulators.push(start_emulator(name, index, scenario)?);
@@ -58,6 +63,12 @@ impl Lab {
     #[must_use]
     pub const fn scenario(&self) -> &Scenario {
         &self.scenario
+    }
+
+    /// Where the keys of a tunnel may go, until the lab is down.
+    #[must_use]
+    pub fn secrets(&self) -> &Path {
+        Path::new(SECRETS)
     }
 
     /// Has something happen to an uplink; `text` is as in the scenario.
@@ -204,11 +215,15 @@ fn end_holder() -> Result<(), String> {
     Err("the process that holds the lab up does not end".to_owned())
 }
 
-/// Ends every process in the lab's namespaces, and removes them.
+/// Ends every process in the lab's namespaces, and removes them and all keys.
 fn clear() -> Result<(), String> {
     orders::remove_socket();
     for namespace in namespaces::existing()? {
         namespaces::end_all_in(&namespace);
     }
-    namespaces::remove_all()
+    namespaces::remove_all()?;
+    match std::fs::remove_dir_all(SECRETS) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(format!("cannot remove {SECRETS}: {error}")),
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,7 @@ pub fn run(scenario: &Scenario, name: &str, options: &RunOptions, stop: &Stop) -
     std::fs::create_dir_all(&options.output).map_err(|error| format!("{}: {error}", options.output.display()))?;
     let mut lab = Lab::up(scenario, name)?;
     let mut tunnel = match &options.tunnel {
-        Some(tunnel) => Some(Tunnel::start(scenario, tunnel)?),
+        Some(tunnel) => Some(Tunnel::start(scenario, tunnel, lab.secrets())?),
         None => None,
     };
     let result = match scenario.traffic.kind {

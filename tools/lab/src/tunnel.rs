@@ -1,12 +1,13 @@
 //! The tunnel under test: a gateway and a box, each a process in its namespace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::addresses::{GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
 use crate::end::{End, PerEnd, Which};
 use crate::namespaces::{BOX, command_in};
+use crate::protection::Protection;
 use crate::scenario::Scenario;
 
 /// How long the uplinks may take to come up.
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct TunnelOptions {
     /// Where the two programs are.
     pub folder: PathBuf,
+    /// Whether it is run without keys.
+    pub is_plaintext: bool,
     /// `--mode` of both ends.
     pub mode: Option<String>,
     /// `--window` of both ends.
@@ -38,15 +41,16 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts both ends, and waits until every uplink is up.
+    /// Starts both ends, and waits until every uplink is up. Their keys go to the folder `secrets`.
     ///
     /// # Errors
     /// What went wrong, with what the end in question said last.
-    pub fn start(scenario: &Scenario, options: &TunnelOptions) -> Result<Self, String> {
+    pub fn start(scenario: &Scenario, options: &TunnelOptions, secrets: &Path) -> Result<Self, String> {
         std::fs::create_dir_all(&options.logs).map_err(|error| format!("{}: {error}", options.logs.display()))?;
+        let protection = Protection::new(options.is_plaintext, secrets)?;
         let start = |which: Which| {
             let log = options.logs.join(format!("{}.log", which.program()));
-            End::start(which, &options.folder, &arguments(which, scenario, options), log)
+            End::start(which, &options.folder, &arguments(which, scenario, options, &protection), log)
         };
         let gateway = start(Which::Gateway)?;
         let box_end = start(Which::Box)?;
@@ -104,8 +108,13 @@ fn resolve_neighbours() -> Result<(), String> {
 
 /// What an end is started with.
 #[must_use]
-pub fn arguments(which: Which, scenario: &Scenario, options: &TunnelOptions) -> Vec<String> {
-    let mut arguments = vec![];
+pub fn arguments(
+    which: Which,
+    scenario: &Scenario,
+    options: &TunnelOptions,
+    protection: &Protection,
+) -> Vec<String> {
+    let mut arguments = protection.flags(which);
     match which {
         Which::Gateway => {
             let any = if options.ipv6 { "[::]" } else { "0.0.0.0" };
@@ -127,8 +136,7 @@ pub fn arguments(which: Which, scenario: &Scenario, options: &TunnelOptions) -> 
 }
 
 fn common(options: &TunnelOptions, address: &str) -> Vec<String> {
-    let mut arguments: Vec<String> =
-        ["--tap", "braid0", "--address", address, "--plaintext"].map(str::to_owned).to_vec();
+    let mut arguments: Vec<String> = ["--tap", "braid0", "--address", address].map(str::to_owned).to_vec();
     for (flag, value) in [("--mode", &options.mode), ("--window", &options.window)] {
         if let Some(value) = value {
             arguments.extend([flag.to_owned(), value.clone()]);

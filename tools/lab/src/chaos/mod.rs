@@ -159,5 +159,6 @@ impl Course<'_> {
 #[must_use]
 pub fn repeat_command(options: &ChaosOptions) -> String {
     let mode = options.mode.as_ref().map_or(String::new(), |mode| format!(" --mode {mode}"));
-    format!("braid-lab chaos --seed {} --duration {}ms{mode}", options.seed, options.duration.as_millis())
+    let plaintext = if options.tunnel.is_plaintext { " --plaintext" } else { "" };
+    format!("braid-lab chaos --seed {} --duration {}ms{mode}{plaintext}", options.seed, options.duration.as_millis())
 }

@@ -14,6 +14,7 @@ use crate::clock::monotonic_nanoseconds;
 use crate::end::{Counters, End, PerEnd, Resources, Which};
 use crate::lab::Lab;
 use crate::namespaces;
+use crate::protection::Protection;
 use crate::scenario::{Scenario, Uplink};
 use crate::stop::Stop;
 use crate::tunnel::{TunnelOptions, arguments};
@@ -42,6 +43,7 @@ pub struct Stage {
     ends: PerEnd<Option<End>>,
     lives: PerEnd<u64>,
     options: PerEnd<TunnelOptions>,
+    protection: Protection,
     pressing: Vec<Pressure>,
     unplugged: Vec<bool>,
     removed: Vec<bool>,
@@ -59,11 +61,13 @@ impl Stage {
     pub fn up(scenario: &Scenario, options: PerEnd<TunnelOptions>) -> Result<Self, String> {
         let lab = Lab::up(scenario, &scenario.name)?;
         namespaces::refuse_tunnel_network()?;
+        let protection = Protection::new(options.gateway.is_plaintext, lab.secrets())?;
         let uplinks = scenario.uplinks.len();
         let mut stage = Self {
             ends: PerEnd::default(),
             lives: PerEnd::default(),
             options,
+            protection,
             pressing: vec![],
             unplugged: vec![false; uplinks],
             removed: vec![false; uplinks],
@@ -81,7 +85,8 @@ impl Stage {
         let life = self.lives.of_mut(which);
         *life += 1;
         let log = options.logs.join(format!("{}-{life}.log", which.program()));
-        let end = End::start(which, &options.folder, &arguments(which, self.lab.scenario(), options), log)?;
+        let flags = arguments(which, self.lab.scenario(), options, &self.protection);
+        let end = End::start(which, &options.folder, &flags, log)?;
         *self.ends.of_mut(which) = Some(end);
         Ok(())
     }
