@@ -1,5 +1,7 @@
 //! What the two programs say to a command line that cannot be obeyed: one line, what is wrong, and how to mend it.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 const BOX: &str = env!("CARGO_BIN_EXE_braid-box");
@@ -30,7 +32,7 @@ fn a_box_command_line_that_cannot_be_obeyed_is_told_in_one_line() {
         ("", &["--gateway"][..]),
         ("--gateway 192.0.2.1 --tap t0 --plaintext", &["--uplink dev=IF"]),
         ("--gateway 192.0.2.1 --uplink dev=lo --plaintext", &["--tap"]),
-        ("--gateway 192.0.2.1 --uplink dev=lo --tap t0", &["keys", "--plaintext"]),
+        ("--gateway 192.0.2.1 --uplink dev=lo --tap t0", &["--key-file", "--peer", "braidctl keygen", "--plaintext"]),
         ("--gatway 192.0.2.1", &["--gatway", "--gateway"]),
         ("--gateway 192.0.2.1:0", &["port 0"]),
         ("--gateway 192.0.2.1:99999", &["99999"]),
@@ -52,7 +54,10 @@ fn a_box_command_line_that_cannot_be_obeyed_is_told_in_one_line() {
         ("--uplink dev=a,source=x", &["source", "x"]),
         ("--uplink dev=a,dev=b", &["twice"]),
         ("--config /nonexistent.toml", &["/nonexistent.toml"]),
-        ("--key-file k", &["--key-file"]),
+        ("--peer abc", &["--peer", "44 characters", "braidctl keygen"]),
+        ("--cipher rot13", &["--cipher", "aes-256-gcm", "chacha20-poly1305", "auto"]),
+        ("--rekey-interval 3m", &["--rekey-interval", "120s"]),
+        ("--share 0/2", &["--share"]),
     ] {
         let said = refusal(BOX, arguments, 2);
         assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{arguments}: {said}");
@@ -81,12 +86,78 @@ fn a_gateway_command_line_that_cannot_be_obeyed_is_told_in_one_line() {
         ("", &["--listen"][..]),
         ("--listen 4754 --tap t0 --plaintext", &["--listen", "ADDRESS:PORT"]),
         ("--listen 0.0.0.0:0", &["port 0"]),
-        ("--listen 0.0.0.0:4754 --tap t0", &["--plaintext"]),
+        ("--listen 0.0.0.0:4754 --tap t0", &["--key-file", "--peer", "--box", "braidctl keygen", "--plaintext"]),
+        ("--share 2/2", &["--share", "counted from 0"]),
+        ("--box name=a", &["--box", "'peer' is missing"]),
         ("--uplink dev=lo", &["--uplink"]),
     ] {
         let said = refusal(GATEWAY, arguments, 2);
         assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{arguments}: {said}");
     }
+}
+
+/// RFC 7748 §6.1: Alice's keys, and Bob's public one.
+const ALICE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+const ALICE_PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+const BOB_PUBLIC: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+/// A folder with a file called `key` that holds Alice's, and that file's path.
+fn key_file(mode: u32) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    fs::write(&path, format!("{ALICE}\n")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
+    let path = path.display().to_string();
+    (folder, path)
+}
+
+#[test]
+fn plaintext_and_keys_exclude_each_other() {
+    let one_box = format!("--box name=a,peer={BOB_PUBLIC},tap=t1");
+    for (program, minimum, more, flag) in [
+        (BOX, BOX_MINIMUM, "--key-file k", "--key-file"),
+        (BOX, BOX_MINIMUM, &format!("--peer {BOB_PUBLIC}"), "--peer"),
+        (BOX, BOX_MINIMUM, "--preshared-key-file k", "--preshared-key-file"),
+        (BOX, BOX_MINIMUM, "--cipher auto", "--cipher"),
+        (BOX, BOX_MINIMUM, "--rekey-interval 1m", "--rekey-interval"),
+        (GATEWAY, GATEWAY_MINIMUM, "--key-file k", "--key-file"),
+        (GATEWAY, GATEWAY_MINIMUM, "--share 0/1", "--share"),
+        (GATEWAY, GATEWAY_MINIMUM, &one_box, "--box"),
+    ] {
+        let said = refusal(program, &format!("{minimum} {more}"), 2);
+        assert!(said.starts_with(flag) && said.contains("--plaintext"), "{more}: {said}");
+    }
+}
+
+#[test]
+fn keys_that_are_missing_or_not_fit_are_told_in_one_line() {
+    let (_folder, key) = key_file(0o600);
+    let (open_folder, open) = key_file(0o644);
+    let folder = open_folder.path().display().to_string();
+    let minimum = BOX_MINIMUM.replace("--plaintext", "");
+    for (keys, culprits) in [
+        (format!("--key-file {key}"), &["--peer PUBKEY is missing", "braidctl keygen", "--plaintext"][..]),
+        (format!("--peer {BOB_PUBLIC}"), &["--key-file FILE is missing", "braidctl keygen", "--plaintext"]),
+        (format!("--key-file {key} --peer {ALICE_PUBLIC}"), &["--peer", "own public key", "other end's"]),
+        (format!("--key-file {open} --peer {BOB_PUBLIC}"), &["(--key-file)", "mode 0644", "chmod 600 ", &open]),
+        (format!("--key-file {folder} --peer {BOB_PUBLIC}"), &["not a plain file", &folder]),
+        (format!("--key-file {key}s --peer {BOB_PUBLIC}"), &["keys (--key-file)", "cannot be read"]),
+        (
+            format!("--key-file {key} --peer {BOB_PUBLIC} --preshared-key-file {open}"),
+            &["(--preshared-key-file)", "chmod 600 "],
+        ),
+    ] {
+        let said = refusal(BOX, &format!("{minimum} {keys}"), 2);
+        assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{keys}: {said}");
+    }
+}
+
+#[test]
+fn what_is_sealed_gets_past_the_command_line() {
+    let (_folder, key) = key_file(0o600);
+    let sealed = format!("--key-file {key} --peer {BOB_PUBLIC}");
+    refusal(BOX, &BOX_MINIMUM.replace("--plaintext", &sealed).replace("dev=lo", "dev=nosuch0"), 1);
+    refusal(GATEWAY, &GATEWAY_MINIMUM.replace("--plaintext", &sealed).replace("127.0.0.1", "192.0.2.77"), 1);
 }
 
 #[test]
@@ -108,7 +179,8 @@ fn help_and_version_are_for_standard_output() {
         let help = run(program, "--help");
         let text = String::from_utf8(help.stdout).expect("UTF-8");
         assert!(help.status.success() && text.contains("--window") && text.contains("Example:"), "{text}");
-        assert!(!text.contains("adaptive") && !text.contains("--key-file"), "only what is built is offered");
+        assert!(!text.contains("adaptive"), "only what is built is offered");
+        assert!(text.contains("--key-file") && text.contains("braidctl keygen"), "{text}");
         let version = run(program, "--version");
         assert!(String::from_utf8(version.stdout).expect("UTF-8").contains(env!("CARGO_PKG_VERSION")));
     }

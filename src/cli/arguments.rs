@@ -1,26 +1,26 @@
 //! The flags, and what they are checked for.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser};
 
-use super::UsageError;
+use super::boxes::{BoxDescription, check_boxes, parse_box};
+use super::keys::{KeyArguments, check_peer, plaintext_excludes, read_preshared_key};
+use super::values::{
+    Window, parse_busy_poll, parse_cidr, parse_host_port, parse_level, parse_listen, parse_mode, parse_mtu,
+    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_reselect, parse_share, parse_uplink,
+    parse_window,
+};
+use super::{ReadFiles, UsageError};
 use crate::config::{
-    BoxConfig, BoxSecurity, Cidr, GRE_IN_UDP_PORT, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, Mtu,
-    Offloads, ProcessConfig, Share, TAP_MTU_MAX, TAP_MTU_MIN, TunnelConfig, UplinkConfig,
+    BoxConfig, BoxEntry, Cidr, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, Mtu, Offloads, ProcessConfig,
+    SealConfig, Share, TunnelConfig, UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
-use crate::units::parse_duration;
-
-const WINDOW_MIN: Duration = Duration::from_millis(1);
-const WINDOW_MAX: Duration = Duration::from_secs(2);
-const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(5);
-const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// Bonds several uplinks into one Ethernet link to a gateway: the end with the uplinks.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ pub(super) struct BoxArguments {
     tunnel: TunnelArguments,
 }
 
+/// What logs call the box that has no name.
+const ONLY_BOX: &str = "box";
+
 // Not a comment, in which [::] would be a link.
 const LISTEN_HELP: &str = "The UDP address to receive on, such as 0.0.0.0:4754, or [::]:4754 for IPv4 and IPv6";
 
@@ -48,15 +51,27 @@ pub(super) struct GatewayArguments {
     /// The UDP address to receive on.
     #[arg(long, help = LISTEN_HELP, value_name = "ADDR:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
+    /// A box to let in, instead of --peer and --tap; repeat it for each, up to 64. More may follow: `address` (may be
+    /// repeated), `bridge`, `preshared-key-file`, and `mode` and `window`, which are those of the flags unless given
+    #[arg(id = "box", long = "box", value_name = "name=N,peer=PUBKEY,tap=NAME[,KEY=VALUE]...", value_parser = parse_box)]
+    #[arg(action = ArgAction::Append)]
+    boxes: Vec<BoxDescription>,
+    /// Of N processes on the same address, be the I-th, counted from 0: each serves its part of the boxes, so give all
+    /// of them the same boxes [default: 0/1]
+    #[arg(long, value_name = "I/N", value_parser = parse_share)]
+    share: Option<Share>,
     #[command(flatten)]
     tunnel: TunnelArguments,
 }
 
 const BOX_EXAMPLE: &str = "Example:\n  \
+    braidctl keygen /etc/braid/key    # prints the public key, which the gateway needs as --peer\n  \
     braid-box --gateway 203.0.113.1 --uplink dev=wwan0 --uplink dev=wwan1,name=lte-b \\\n            \
-    --tap braid0 --address 10.9.0.1/24 --plaintext --mode balance-rr";
+    --tap braid0 --address 10.9.0.1/24 --key-file /etc/braid/key --peer PUBKEY --mode balance-rr";
 const GATEWAY_EXAMPLE: &str = "Example:\n  \
-    braid-gateway --listen 0.0.0.0:4754 --tap braid0 --address 10.9.0.2/24 --plaintext";
+    braidctl keygen /etc/braid/key    # prints the public key, which the box needs as --peer\n  \
+    braid-gateway --listen 0.0.0.0:4754 --tap braid0 --address 10.9.0.2/24 \\\n                \
+    --key-file /etc/braid/key --peer PUBKEY";
 
 #[derive(Debug, Args)]
 struct TunnelArguments {
@@ -69,10 +84,11 @@ struct TunnelArguments {
     /// An address to give the TAP; may be repeated
     #[arg(long, value_name = "CIDR", value_parser = parse_cidr, action = ArgAction::Append)]
     address: Vec<Cidr>,
-    /// Run without keys: whoever can send to this end can put frames on its TAP, and whoever is on the way can read
-    /// them
-    #[arg(long)]
-    plaintext: bool,
+    /// The bridge to put the TAP into, which must be there
+    #[arg(long, value_name = "IF", value_parser = InterfaceName::new)]
+    bridge: Option<InterfaceName>,
+    #[command(flatten)]
+    keys: KeyArguments,
     /// How this end spreads the frames it sends: broadcast, balance-rr or active-backup
     #[arg(long, value_name = "MODE", value_parser = parse_mode, default_value = "broadcast")]
     mode: Mode,
@@ -110,12 +126,8 @@ struct TunnelArguments {
     log: tracing::Level,
 }
 
-/// `--window`, wrapped so that clap does not take `off` for "not given".
-#[derive(Clone, Copy, Debug)]
-struct Window(Option<Duration>);
-
 impl BoxArguments {
-    pub(super) fn into_config(self) -> Result<BoxConfig, UsageError> {
+    pub(super) fn into_config(self, files: &impl ReadFiles) -> Result<BoxConfig, UsageError> {
         let gateway = self.gateway.ok_or_else(|| missing("--gateway HOST:PORT", "where the gateway is"))?;
         check_uplinks(&self.uplink)?;
         if let Some(primary) = self.tunnel.primary
@@ -126,18 +138,38 @@ impl BoxArguments {
             )));
         }
         let process = self.tunnel.process();
-        let (tunnel, security) = (self.tunnel.into_config()?, BoxSecurity::Plaintext);
+        let tunnel = self.tunnel.tunnel()?;
+        let security = self.tunnel.keys.box_security(files)?;
         Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, security })
     }
 }
 
 impl GatewayArguments {
-    pub(super) fn into_config(self) -> Result<GatewayConfig, UsageError> {
+    pub(super) fn into_config(self, files: &impl ReadFiles) -> Result<GatewayConfig, UsageError> {
         let listen =
             self.listen.ok_or_else(|| missing("--listen ADDR:PORT", "where to receive, such as 0.0.0.0:4754"))?;
-        let process = self.tunnel.process();
-        let security = GatewaySecurity::Plaintext(self.tunnel.into_config()?);
-        Ok(GatewayConfig { process, listen, share: Share::ALL, security })
+        let (process, share) = (self.tunnel.process(), self.share.unwrap_or(Share::ALL));
+        Ok(GatewayConfig { process, listen, share, security: self.security(files)? })
+    }
+
+    fn security(self, files: &impl ReadFiles) -> Result<GatewaySecurity, UsageError> {
+        if self.tunnel.keys.is_plaintext()? {
+            return match &self {
+                Self { share: Some(_), .. } => Err(plaintext_excludes("--share")),
+                Self { boxes, .. } if !boxes.is_empty() => Err(plaintext_excludes("--box")),
+                _ => Ok(GatewaySecurity::Plaintext(self.tunnel.tunnel()?)),
+            };
+        }
+        if self.boxes.is_empty() {
+            return self.tunnel.only_box(files);
+        }
+        self.tunnel.check_is_for_many()?;
+        check_boxes(&self.boxes)?;
+        let modes: Vec<Mode> = self.boxes.iter().map(|one| one.mode.unwrap_or(self.tunnel.mode)).collect();
+        self.tunnel.check_modes(&modes)?;
+        let seal = self.tunnel.keys.seal(files)?;
+        let boxes = self.boxes.into_iter().map(|one| self.tunnel.entry(one, &seal, files)).collect::<Result<_, _>>()?;
+        Ok(GatewaySecurity::Sealed { seal, boxes })
     }
 }
 
@@ -154,52 +186,94 @@ impl TunnelArguments {
         }
     }
 
-    fn into_config(self) -> Result<TunnelConfig, UsageError> {
-        self.check_mode()?;
-        if !self.plaintext {
-            return Err(UsageError::new(
-                "a sealed tunnel needs keys, which this version does not have yet: \
-                 give --plaintext to run unsealed, on networks that you trust",
-            ));
-        }
+    /// The one tunnel.
+    fn tunnel(&self) -> Result<TunnelConfig, UsageError> {
+        self.check_modes(&[self.mode])?;
         Ok(TunnelConfig {
-            tap: self.tap.ok_or_else(|| missing("--tap NAME", "the TAP interface to create"))?,
-            addresses: self.address,
-            bridge: None,
-            scheduler: SchedulerConfig {
-                mode: self.mode,
-                packets_per_uplink: self.packets_per_uplink.unwrap_or(NonZeroU32::MIN),
-                primary: self.primary,
-                primary_reselect: self.primary_reselect.unwrap_or(PrimaryReselect::Always),
-            },
+            tap: self.tap.clone().ok_or_else(|| missing("--tap NAME", "the TAP interface to create"))?,
+            addresses: self.address.clone(),
+            bridge: self.bridge.clone(),
+            scheduler: self.scheduler(self.mode),
             window: self.window.0,
         })
     }
 
-    /// No flag may be given that would do nothing.
-    fn check_mode(&self) -> Result<(), UsageError> {
-        let misplaced = |flag: &str, mode: Mode| {
-            Err(UsageError::new(format!(
-                "{flag} is for --mode {} only, and the mode is {}: leave it out",
-                mode.name(),
-                self.mode.name()
-            )))
-        };
-        let mode = self.mode;
-        match self {
-            Self { packets_per_uplink: Some(_), .. } if mode != Mode::BalanceRr => {
-                misplaced("--packets-per-uplink", Mode::BalanceRr)
-            }
-            Self { primary: Some(_), .. } if mode != Mode::ActiveBackup => misplaced("--primary", Mode::ActiveBackup),
-            Self { primary_reselect: Some(_), .. } if mode != Mode::ActiveBackup => {
-                misplaced("--primary-reselect", Mode::ActiveBackup)
-            }
-            Self { primary_reselect: Some(_), primary: None, .. } => {
-                Err(UsageError::new("--primary-reselect says when to go back to --primary, which is not given"))
-            }
-            _ => Ok(()),
+    /// What flags about the mode say, as far as they are about this one.
+    fn scheduler(&self, mode: Mode) -> SchedulerConfig {
+        let primary = self.primary.filter(|_| mode == Mode::ActiveBackup);
+        SchedulerConfig {
+            mode,
+            packets_per_uplink: self.packets_per_uplink.filter(|_| mode == Mode::BalanceRr).unwrap_or(NonZeroU32::MIN),
+            primary,
+            primary_reselect: primary.and(self.primary_reselect).unwrap_or(PrimaryReselect::Always),
         }
     }
+
+    /// What a gateway has that was told of one box by flags of its own.
+    fn only_box(&self, files: &impl ReadFiles) -> Result<GatewaySecurity, UsageError> {
+        let peer = self.keys.peer("--peer PUBKEY (or --box)")?;
+        let tunnel = self.tunnel()?;
+        let seal = self.keys.seal(files)?;
+        check_peer(&seal, &peer, "--peer")?;
+        let preshared = read_preshared_key(files, self.keys.preshared_key_file())?;
+        let name = UplinkName::new(ONLY_BOX).expect("a lawful name");
+        Ok(GatewaySecurity::Sealed { seal, boxes: vec![BoxEntry { name, peer, preshared, tunnel }] })
+    }
+
+    fn entry(&self, one: BoxDescription, seal: &SealConfig, files: &impl ReadFiles) -> Result<BoxEntry, UsageError> {
+        check_peer(seal, &one.peer, &format!("the key of box '{}'", one.name))?;
+        let tunnel = TunnelConfig {
+            tap: one.tap,
+            addresses: one.addresses,
+            bridge: one.bridge,
+            scheduler: self.scheduler(one.mode.unwrap_or(self.mode)),
+            window: one.window.unwrap_or(self.window).0,
+        };
+        let preshared = read_preshared_key(files, one.preshared_key_file.as_deref())?;
+        Ok(BoxEntry { name: one.name, peer: one.peer, preshared, tunnel })
+    }
+
+    /// What only one box can have must be told with it.
+    fn check_is_for_many(&self) -> Result<(), UsageError> {
+        let misplaced = match self {
+            Self { tap: Some(_), .. } => Some("--tap"),
+            Self { bridge: Some(_), .. } => Some("--bridge"),
+            Self { address, .. } if !address.is_empty() => Some("--address"),
+            _ => self.keys.of_one_peer(),
+        };
+        misplaced.map_or(Ok(()), |flag| {
+            let key = flag.trim_start_matches('-');
+            Err(UsageError::new(format!(
+                "{flag} is for one box, and boxes are given by --box: write it there, as {key}=... (or in its [[box]])"
+            )))
+        })
+    }
+
+    /// No flag may be given that would do nothing: that is for a mode which no tunnel has.
+    fn check_modes(&self, modes: &[Mode]) -> Result<(), UsageError> {
+        let of_mode = [
+            ("--packets-per-uplink", self.packets_per_uplink.is_some(), Mode::BalanceRr),
+            ("--primary", self.primary.is_some(), Mode::ActiveBackup),
+            ("--primary-reselect", self.primary_reselect.is_some(), Mode::ActiveBackup),
+        ];
+        for (flag, is_given, mode) in of_mode {
+            if is_given && !modes.contains(&mode) {
+                return Err(misplaced(flag, mode, modes));
+            }
+        }
+        if self.primary_reselect.is_some() && self.primary.is_none() {
+            return Err(UsageError::new("--primary-reselect says when to go back to --primary, which is not given"));
+        }
+        Ok(())
+    }
+}
+
+fn misplaced(flag: &str, mode: Mode, modes: &[Mode]) -> UsageError {
+    let instead = match modes {
+        [only] => format!("the mode is {}", only.name()),
+        _ => "no box has it".to_owned(),
+    };
+    UsageError::new(format!("{flag} is for --mode {} only, and {instead}: leave it out", mode.name()))
 }
 
 fn missing(flag: &str, what: &str) -> UsageError {
@@ -225,143 +299,4 @@ fn check_uplinks(uplinks: &[UplinkConfig]) -> Result<(), UsageError> {
         }
     }
     Ok(())
-}
-
-fn parse_host_port(text: &str) -> Result<HostPort, String> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(HostPort { host: address.ip().to_string(), port: check_port(address.port())? });
-    }
-    let unbracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = unbracketed.parse::<IpAddr>() {
-        return Ok(HostPort { host: address.to_string(), port: GRE_IN_UDP_PORT });
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().map_err(|_| format!("'{port}' is not a port: 1 to 65535"))?),
-        None => (text, GRE_IN_UDP_PORT),
-    };
-    let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if !is_name {
-        return Err(format!("'{host}' is neither a host name nor an address (IPv6 with a port: [2001:db8::1]:4754)"));
-    }
-    Ok(HostPort { host: host.to_owned(), port: check_port(port)? })
-}
-
-fn check_port(port: u16) -> Result<u16, String> {
-    if port == 0 { Err("port 0 cannot be sent to: 1 to 65535".to_owned()) } else { Ok(port) }
-}
-
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "write it as ADDRESS:PORT, such as 0.0.0.0:4754 or [::]:4754".to_owned())?;
-    check_port(address.port())?;
-    Ok(address)
-}
-
-fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
-    let (mut device, mut name, mut source, mut weight) = (None, None, None, None);
-    for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(|| format!("'{part}' has no '=': write dev={part}"))?;
-        let twice = match key {
-            "dev" => device.replace(InterfaceName::new(value)?).is_some(),
-            "name" => name.replace(UplinkName::new(value)?).is_some(),
-            "source" => {
-                let address = value.parse::<IpAddr>().map_err(|_| format!("source '{value}' is not an IP address"))?;
-                source.replace(address).is_some()
-            }
-            "weight" => weight.replace(parse_weight(value)?).is_some(),
-            _ => return Err(format!("'{key}' is not known: dev, name, source and weight are")),
-        };
-        if twice {
-            return Err(format!("'{key}' is given twice"));
-        }
-    }
-    let device = device.ok_or("'dev' is missing: which interface?")?;
-    let name = match name {
-        Some(name) => name,
-        None => UplinkName::new(device.as_str()).map_err(|error| format!("{error}: add name=..."))?,
-    };
-    Ok(UplinkConfig { device, name, source, weight: weight.unwrap_or(1) })
-}
-
-fn parse_weight(text: &str) -> Result<u8, String> {
-    text.parse()
-        .ok()
-        .filter(|weight| *weight > 0)
-        .ok_or_else(|| format!("weight '{text}' is not a number from 1 to 255"))
-}
-
-fn parse_cidr(text: &str) -> Result<Cidr, String> {
-    let example = "write it as ADDRESS/LENGTH, such as 10.9.0.1/24";
-    let (address, length) = text.split_once('/').ok_or_else(|| format!("the prefix length is missing: {example}"))?;
-    let address: IpAddr = address.parse().map_err(|_| format!("'{address}' is not an IP address: {example}"))?;
-    let longest = if address.is_ipv4() { 32 } else { 128 };
-    let prefix_length = length.parse().ok().filter(|length| *length <= longest);
-    let prefix_length = prefix_length.ok_or_else(|| format!("prefix length '{length}' is not from 0 to {longest}"))?;
-    Ok(Cidr { address, prefix_length })
-}
-
-fn parse_mode(text: &str) -> Result<Mode, String> {
-    let known = Mode::ALL.map(Mode::name).join(", ");
-    Mode::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| format!("modes are {known}"))
-}
-
-fn parse_reselect(text: &str) -> Result<PrimaryReselect, String> {
-    let known = PrimaryReselect::ALL.map(PrimaryReselect::name).join(", ");
-    let found = PrimaryReselect::ALL.into_iter().find(|reselect| reselect.name() == text);
-    found.ok_or_else(|| format!("choices are {known}"))
-}
-
-fn parse_packets_per_uplink(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| "write a number from 1 up".to_owned())
-}
-
-fn parse_window(text: &str) -> Result<Window, String> {
-    if text == "off" {
-        return Ok(Window(None));
-    }
-    within(parse_duration(text)?, WINDOW_MIN, WINDOW_MAX).map(|window| Window(Some(window)))
-}
-
-fn parse_probe_interval(text: &str) -> Result<Duration, String> {
-    within(parse_duration(text)?, PROBE_INTERVAL_MIN, PROBE_INTERVAL_MAX)
-}
-
-fn parse_busy_poll(text: &str) -> Result<Duration, String> {
-    within(parse_duration(text)?, Duration::ZERO, BUSY_POLL_MAX)
-}
-
-fn within(duration: Duration, min: Duration, max: Duration) -> Result<Duration, String> {
-    if (min..=max).contains(&duration) { Ok(duration) } else { Err(format!("it must be from {min:?} to {max:?}")) }
-}
-
-fn parse_mtu(text: &str) -> Result<Mtu, String> {
-    if text == "auto" {
-        return Ok(Mtu::Auto);
-    }
-    let mtu = text.parse().ok().filter(|mtu| (TAP_MTU_MIN..=TAP_MTU_MAX).contains(mtu));
-    mtu.map(Mtu::Fixed).ok_or_else(|| format!("write 'auto', or a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}"))
-}
-
-fn parse_offloads(text: &str) -> Result<Offloads, String> {
-    let mut offloads = Offloads::NONE;
-    if text == "none" {
-        return Ok(offloads);
-    }
-    for name in text.split(',') {
-        let offload = match name {
-            "tap" => &mut offloads.tap,
-            "gso" => &mut offloads.gso,
-            "gro" => &mut offloads.gro,
-            _ => return Err(format!("'{name}' is no offload: tap, gso and gro are, separated by commas; or none")),
-        };
-        if std::mem::replace(offload, true) {
-            return Err(format!("'{name}' is given twice"));
-        }
-    }
-    Ok(offloads)
-}
-
-fn parse_level(text: &str) -> Result<tracing::Level, String> {
-    let is_name = ["error", "warn", "info", "debug", "trace"].contains(&text);
-    text.parse().ok().filter(|_| is_name).ok_or_else(|| "levels are error, warn, info, debug and trace".to_owned())
 }

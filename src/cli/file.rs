@@ -76,7 +76,8 @@ fn check_key(command: &Command, key: &str) -> Result<(), String> {
     Err(format!("unknown key '{key}'{hint}"))
 }
 
-/// A key with several values is the flag, several times; a table is its keys and values, separated by commas.
+/// A key with several values is the flag, several times; a table is its keys and values, separated by commas, where a
+/// key with several values is that key, several times.
 fn expand(flag: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<Setting>, Refusal> {
     let setting = |value: String, at| Setting { flag: flag.to_owned(), value, at };
     match value.get_ref() {
@@ -90,7 +91,13 @@ fn expand(flag: &str, value: &Spanned<DeValue<'_>>) -> Result<Vec<Setting>, Refu
         DeValue::Table(table) => {
             let mut parts = vec![];
             for (key, value) in table {
-                parts.push(format!("{}={}", key.get_ref(), scalar(value)?));
+                let values = match value.get_ref() {
+                    DeValue::Array(values) => values.iter().collect(),
+                    _ => vec![value],
+                };
+                for value in values {
+                    parts.push(format!("{}={}", key.get_ref(), part(value)?));
+                }
             }
             Ok(vec![setting(parts.join(","), value.span())])
         }
@@ -107,6 +114,12 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Result<String, Refusal> {
         DeValue::Integer(number) => Ok(number.to_string()),
         _ => Err((value.span(), "the value must be a text or a whole number".to_owned())),
     }
+}
+
+/// A value in a table, which must not pass for two.
+fn part(value: &Spanned<DeValue<'_>>) -> Result<String, Refusal> {
+    let text = scalar(value)?;
+    if text.contains(',') { Err((value.span(), "the value must not have a comma".to_owned())) } else { Ok(text) }
 }
 
 /// Parses the flag alone, so that what is wrong with it can be told with its line.

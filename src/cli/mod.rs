@@ -1,18 +1,23 @@
 //! What the user typed, on the command line and in the configuration file, made into a validated [`crate::config`].
 //!
-//! No system call here but the one that reads the file. Both ways of saying a thing lead through the same parsers:
+//! No system call here but those that read the file, and those that hold keys ([`ReadFiles`]). Both ways of saying a thing lead through the same parsers:
 //! a key of the file becomes the flag of the same name, put in front of those on the command line, which win.
 
 mod arguments;
+mod boxes;
 mod file;
+mod files;
+pub(crate) mod keys;
+mod values;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::{fmt, fs, io};
+use std::fmt;
+use std::path::PathBuf;
 
 use arguments::{BoxArguments, GatewayArguments};
 use clap::Parser;
 use clap::error::ErrorKind;
+pub(crate) use files::{ReadFiles, SystemFiles};
 
 use crate::config::{BoxConfig, GatewayConfig};
 
@@ -49,12 +54,15 @@ pub enum Request<C> {
 /// # Errors
 /// What is wrong with them.
 pub fn parse_box(arguments: Vec<OsString>) -> Result<Request<BoxConfig>, UsageError> {
-    parse_box_with(arguments, |path| fs::read_to_string(path))
+    parse_box_with(arguments, &SystemFiles)
 }
 
-/// The same, where `read` reads the configuration file.
-pub(crate) fn parse_box_with(arguments: Vec<OsString>, read: impl ReadFile) -> Result<Request<BoxConfig>, UsageError> {
-    parse::<BoxArguments, _>(arguments, read, BoxArguments::into_config)
+/// The same, where `files` has the files.
+pub(crate) fn parse_box_with(
+    arguments: Vec<OsString>,
+    files: &impl ReadFiles,
+) -> Result<Request<BoxConfig>, UsageError> {
+    parse::<BoxArguments, _>(arguments, files, |arguments| arguments.into_config(files))
 }
 
 /// What `braid-gateway` is to do. `arguments` begins with the program's name.
@@ -62,24 +70,20 @@ pub(crate) fn parse_box_with(arguments: Vec<OsString>, read: impl ReadFile) -> R
 /// # Errors
 /// What is wrong with them.
 pub fn parse_gateway(arguments: Vec<OsString>) -> Result<Request<GatewayConfig>, UsageError> {
-    parse_gateway_with(arguments, |path| fs::read_to_string(path))
+    parse_gateway_with(arguments, &SystemFiles)
 }
 
-/// The same, where `read` reads the configuration file.
+/// The same, where `files` has the files.
 pub(crate) fn parse_gateway_with(
     arguments: Vec<OsString>,
-    read: impl ReadFile,
+    files: &impl ReadFiles,
 ) -> Result<Request<GatewayConfig>, UsageError> {
-    parse::<GatewayArguments, _>(arguments, read, GatewayArguments::into_config)
+    parse::<GatewayArguments, _>(arguments, files, |arguments| arguments.into_config(files))
 }
-
-/// How the text of a file is got at: the one thing here that asks the system for something.
-pub(crate) trait ReadFile: FnOnce(&Path) -> io::Result<String> {}
-impl<F: FnOnce(&Path) -> io::Result<String>> ReadFile for F {}
 
 fn parse<A: Parser, C>(
     arguments: Vec<OsString>,
-    read: impl ReadFile,
+    files: &impl ReadFiles,
     into_config: impl FnOnce(A) -> Result<C, UsageError>,
 ) -> Result<Request<C>, UsageError> {
     let typed = match A::command().try_get_matches_from(&arguments) {
@@ -87,7 +91,7 @@ fn parse<A: Parser, C>(
         Err(error) => return show_or_refuse(&error).map(Request::Show),
     };
     let arguments = match typed.get_one::<PathBuf>("config") {
-        Some(path) => file::merge(path, read(path), A::command(), &typed, arguments)?,
+        Some(path) => file::merge(path, files.config(path), A::command(), &typed, arguments)?,
         None => arguments,
     };
     let matches = A::command().try_get_matches_from(arguments).map_err(|error| UsageError::new(one_line(&error)))?;

@@ -1,7 +1,11 @@
+use super::keys::KeyFile;
 use super::*;
-use crate::config::{Mtu, Offloads};
+use crate::config::{BOXES_MAX, BoxEntry, BoxSecurity, GatewaySecurity, InterfaceName, Mtu, Offloads, Share};
 use crate::proto::scheduler::Mode;
-use std::io::Write;
+use crate::proto::session::cipher::Cipher;
+use crate::proto::session::keys::{PresharedKey, PrivateKey};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 fn words(text: &str) -> Vec<OsString> {
@@ -108,10 +112,217 @@ fn a_file_whose_name_has_a_line_break_is_told_in_one_line() {
     assert!(error.contains("no\u{fffd}file (--config)") && !error.contains('\n'), "{error}");
 }
 
+/// Keys as they should be, and other files as they are.
+struct FakeKeys {
+    mode: u32,
+    is_regular: bool,
+    contents: &'static str,
+}
+
+/// RFC 7748 §6.1: Alice's and Bob's keys.
+const ALICE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+const ALICE_PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+const BOB_PUBLIC: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+const SECRET: FakeKeys = FakeKeys { mode: 0o100_600, is_regular: true, contents: ALICE };
+
+impl ReadFiles for FakeKeys {
+    fn config(&self, path: &Path) -> io::Result<String> {
+        SystemFiles.config(path)
+    }
+
+    fn key(&self, path: &Path) -> io::Result<KeyFile> {
+        if path.starts_with("none") {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let contents = self.contents.as_bytes().to_vec().into();
+        Ok(KeyFile { is_regular: self.is_regular, mode: self.mode, contents })
+    }
+}
+
+fn sealed_box(files: &FakeKeys, more: &str) -> Result<BoxConfig, String> {
+    let text = format!("braid-box --gateway gw.example --uplink dev=wwan0 --tap braid0 {more}");
+    match parse_box_with(words(&text), files) {
+        Ok(Request::Run(config)) => Ok(config),
+        Ok(Request::Show(text)) => panic!("{text}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn sealed_gateway(more: &str) -> Result<GatewayConfig, String> {
+    match parse_gateway_with(words(&format!("braid-gateway --listen 0.0.0.0:4754 {more}")), &SECRET) {
+        Ok(Request::Run(config)) => Ok(config),
+        Ok(Request::Show(text)) => panic!("{text}"),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn boxes_of(config: GatewayConfig) -> Vec<BoxEntry> {
+    match config.security {
+        GatewaySecurity::Sealed { boxes, .. } => boxes,
+        GatewaySecurity::Plaintext(_) => panic!("not sealed"),
+    }
+}
+
+/// As many keys as are wanted, none of them Alice's.
+fn peer(number: u8) -> String {
+    PrivateKey::from_random([number; 32]).public().to_string()
+}
+
+#[test]
+fn a_box_is_sealed_unless_told_otherwise() {
+    let keys = format!("--key-file k --peer {BOB_PUBLIC}");
+    let security = |more: &str| sealed_box(&SECRET, &format!("{keys} {more}")).expect(more).security;
+    let BoxSecurity::Sealed { seal, peer, preshared } = security("") else { panic!("not sealed") };
+    assert_eq!((peer.to_string().as_str(), seal.private_key.to_text().as_str()), (BOB_PUBLIC, ALICE));
+    assert_eq!((seal.cipher, seal.rekey_interval), (None, Duration::from_secs(120)));
+    assert_eq!(*preshared.to_text(), *PresharedKey::NONE.to_text());
+    let BoxSecurity::Sealed { seal, preshared, .. } =
+        security("--cipher chacha20-poly1305 --rekey-interval 1s --preshared-key-file p")
+    else {
+        panic!("not sealed")
+    };
+    assert_eq!((seal.cipher, seal.rekey_interval), (Some(Cipher::ChaCha20Poly1305), Duration::from_secs(1)));
+    assert_eq!(preshared.to_text().as_str(), ALICE);
+    assert!(sealed_box(&SECRET, &format!("{keys} --cipher auto --bridge br0")).is_ok());
+}
+
+#[test]
+fn key_files_that_are_not_fit_are_told_without_being_quoted() {
+    let long: &'static str = Box::leak(format!("{ALICE}{}", " ".repeat(4096)).into_boxed_str());
+    for (files, culprit) in [
+        (FakeKeys { mode: 0o100_644, ..SECRET }, "chmod 600 k"),
+        (FakeKeys { mode: 0o100_601, ..SECRET }, "mode 0601"),
+        (FakeKeys { is_regular: false, ..SECRET }, "not a plain file"),
+        (FakeKeys { contents: "", ..SECRET }, "44 characters"),
+        (FakeKeys { contents: &ALICE[1..], ..SECRET }, "44 characters"),
+        (FakeKeys { contents: "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LC!=", ..SECRET }, "not base64"),
+        (FakeKeys { contents: "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n\n", ..SECRET }, "several lines"),
+        (FakeKeys { contents: long, ..SECRET }, "longer than 4096"),
+    ] {
+        let error = sealed_box(&files, &format!("--key-file k --peer {BOB_PUBLIC}")).expect_err(culprit);
+        assert!(error.starts_with("k (--key-file): ") && error.contains(culprit), "{error}");
+        assert!(!error.contains("dwdtC") && !error.contains('\n'), "{error}");
+    }
+    let with_line_break = FakeKeys { contents: "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n", ..SECRET };
+    sealed_box(&with_line_break, &format!("--key-file k --peer {BOB_PUBLIC}")).expect("a line has an end");
+    let error = sealed_box(&SECRET, &format!("--key-file k --peer {BOB_PUBLIC} --preshared-key-file none"));
+    assert!(error.expect_err("missing").starts_with("none (--preshared-key-file): cannot be read"));
+}
+
+#[test]
+fn a_gateway_with_one_box_needs_no_name_for_it() {
+    let config = sealed_gateway(&format!(
+        "--key-file k --peer {BOB_PUBLIC} --tap braid0 --address 10.9.0.2/24 --bridge br0 --share 3/4"
+    ))
+    .expect("valid");
+    assert_eq!(config.share, Share { index: 3, of: 4 });
+    let boxes = boxes_of(config);
+    let tunnel = &boxes[0].tunnel;
+    assert_eq!((boxes.len(), boxes[0].name.as_str(), tunnel.tap.as_str()), (1, "box", "braid0"));
+    assert_eq!((tunnel.addresses.len(), tunnel.bridge.as_ref().map(InterfaceName::as_str)), (1, Some("br0")));
+}
+
+#[test]
+fn a_gateway_with_many_boxes_has_the_flags_for_what_they_do_not_say() {
+    let (one, two) = (peer(1), peer(2));
+    let config = sealed_gateway(&format!(
+        "--key-file k --mode active-backup --primary dsl --window 80ms --share 0/2 \
+         --box name=one,peer={one},tap=t1,address=10.0.0.1/24,address=fd00::1/64,preshared-key-file=/a=b \
+         --box name=two,peer={two},tap=t2,bridge=br0,mode=broadcast,window=off"
+    ))
+    .expect("valid");
+    let boxes = boxes_of(config);
+    assert_eq!(boxes.iter().map(|entry| entry.peer.to_string()).collect::<Vec<_>>(), [one, two]);
+    let (first, second) = (&boxes[0].tunnel, &boxes[1].tunnel);
+    assert_eq!((first.addresses.len(), first.window), (2, Some(Duration::from_millis(80))));
+    assert_eq!((first.scheduler.mode, first.scheduler.primary.is_some()), (Mode::ActiveBackup, true));
+    assert_eq!((second.addresses.len(), second.window), (0, None));
+    assert_eq!((second.scheduler.mode, second.scheduler.primary), (Mode::Broadcast, None));
+    assert_eq!(boxes[0].preshared.to_text().as_str(), ALICE);
+}
+
+#[test]
+fn boxes_that_cannot_be_told_apart_or_say_too_little_are_refused() {
+    let (one, two) = (peer(1), peer(2));
+    for (boxes, culprits) in [
+        (format!("--box name=a,peer={one},tap=t1 --box name=a,peer={two},tap=t2"), &["called 'a'", "--box"][..]),
+        (format!("--box name=a,peer={one},tap=t1 --box name=b,peer={one},tap=t2"), &["'a' and 'b'", "same key"]),
+        (format!("--box name=a,peer={one},tap=t1 --box name=b,peer={two},tap=t1"), &["'a' and 'b'", "same TAP, t1"]),
+        (format!("--box name=a,peer={ALICE_PUBLIC},tap=t1"), &["box 'a'", "own public key"]),
+        (format!("--box name=a,peer={one}"), &["--box", "'tap' is missing"]),
+        (format!("--box peer={one},tap=t1"), &["--box", "'name' is missing"]),
+        ("--box name=a,tap=t1".to_owned(), &["--box", "'peer' is missing", "braidctl pubkey"]),
+        ("--box name=a,peer=abc".to_owned(), &["--box", "peer: 3 characters are no key"]),
+        ("--box name=a,cost=3".to_owned(), &["--box", "'cost' is not known", "window"]),
+        ("--box name=a,name=b".to_owned(), &["'name' is given twice"]),
+        ("--box name=a/b".to_owned(), &["a name for a box"]),
+        (format!("--box name=a,peer={one},tap=t1 --packets-per-uplink 2"), &["balance-rr", "the mode is broadcast"]),
+        (
+            format!("--box name=a,peer={one},tap=t1 --box name=b,peer={two},tap=t2,mode=balance-rr --primary x"),
+            &["--primary", "active-backup", "no box has it"],
+        ),
+        (format!("--tap t0 --box name=a,peer={one},tap=t1"), &["--tap", "tap=", "[[box]]"]),
+        (format!("--address 10.0.0.1/8 --box name=a,peer={one},tap=t1"), &["--address", "[[box]]"]),
+        (format!("--bridge br0 --box name=a,peer={one},tap=t1"), &["--bridge", "[[box]]"]),
+        (format!("--peer {two} --box name=a,peer={one},tap=t1"), &["--peer", "[[box]]"]),
+        (format!("--preshared-key-file p --box name=a,peer={one},tap=t1"), &["--preshared-key-file", "[[box]]"]),
+    ] {
+        let error = sealed_gateway(&format!("--key-file k {boxes}")).expect_err(&boxes);
+        assert!(culprits.iter().all(|culprit| error.contains(culprit)), "{boxes}: {error}");
+    }
+    let many = |count: u8| -> String {
+        (0..count).map(|number| format!(" --box name=b{number},peer={},tap=t{number}", peer(number * 2))).collect()
+    };
+    assert_eq!(boxes_of(sealed_gateway(&format!("--key-file k{}", many(64))).expect("valid")).len(), BOXES_MAX);
+    assert!(sealed_gateway(&format!("--key-file k{}", many(65))).expect_err("too many").contains("up to 64"));
+}
+
+#[test]
+fn shares_are_counted_from_zero() {
+    let share = |text: &str| {
+        sealed_gateway(&format!("--key-file k --peer {BOB_PUBLIC} --tap t0 --share={text}")).map(|config| config.share)
+    };
+    assert_eq!((share("0/1"), share("254/255")), (Ok(Share::ALL), Ok(Share { index: 254, of: 255 })));
+    for wrong in ["1/1", "0/0", "2", "a/2", "0/256", "-1/2", "1/2/3"] {
+        let error = share(wrong).expect_err(wrong);
+        assert!(error.contains("--share") && error.contains("0/2"), "{error}");
+    }
+}
+
+#[test]
+fn boxes_in_a_file_are_tables_whose_keys_may_have_several_values() {
+    let (_file, path) = file(&format!(
+        "key-file = \"k\"\n[[box]]\nname = \"a\"\npeer = \"{}\"\ntap = \"t1\"\n\
+         address = [\"10.0.0.1/24\", \"fd00::1/64\"]\n[[box]]\nname = \"b\"\npeer = \"{}\"\ntap = \"t2\"\n",
+        peer(1),
+        BOB_PUBLIC,
+    ));
+    let boxes = boxes_of(sealed_gateway(&format!("--config {path}")).expect("valid"));
+    assert_eq!(boxes[0].tunnel.addresses.len(), 2);
+    assert_eq!(boxes[1].peer.to_string(), BOB_PUBLIC);
+    let typed = format!("--config {path} --box name=c,peer={},tap=t3", peer(3));
+    assert_eq!(boxes_of(sealed_gateway(&typed).expect("valid")).len(), 1, "typed boxes replace those of the file");
+    for (contents, line, culprit) in [
+        ("[[box]]\nname = \"a\"\ntap = \"t1,mode=broadcast\"\n", "line 3", "comma"),
+        ("\n[[box]]\nname = \"a\"\ntap = [\"t1\", \"t2\"]\n", "line 2", "'tap' is given twice"),
+        ("[[box]]\nname = \"a\"\naddress = [[\"10.0.0.1/8\"]]\n", "line 3", "text"),
+    ] {
+        let (_file, path) = file(contents);
+        let error = sealed_gateway(&format!("--config {path}")).expect_err(contents);
+        assert!(error.contains(line) && error.contains(culprit), "{error}");
+    }
+}
+
 #[test]
 fn the_shipped_examples_are_valid() {
     let example = |name: &str| format!("{}/tools/examples/{name}", env!("CARGO_MANIFEST_DIR"));
-    box_config(&format!("braid-box --config {}", example("box.toml"))).expect("valid");
-    let gateway = parse_gateway(words(&format!("braid-gateway --config {}", example("gateway.toml"))));
-    assert!(matches!(gateway, Ok(Request::Run(_))), "{gateway:?}");
+    let of_box = parse_box_with(words(&format!("braid-box --config {}", example("box.toml"))), &SECRET);
+    let Ok(Request::Run(of_box)) = of_box else { panic!("{of_box:?}") };
+    assert!(matches!(of_box.security, BoxSecurity::Sealed { .. }), "sealed is what is shown");
+    for (name, count) in [("gateway.toml", 1), ("gateway-many.toml", 2)] {
+        let gateway = parse_gateway_with(words(&format!("braid-gateway --config {}", example(name))), &SECRET);
+        let Ok(Request::Run(gateway)) = gateway else { panic!("{gateway:?}") };
+        assert_eq!(boxes_of(gateway).len(), count, "{name}");
+    }
 }

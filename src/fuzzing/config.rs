@@ -2,18 +2,23 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::{Request, UsageError, parse_box_with, parse_gateway_with};
-use crate::config::{BoxConfig, GatewayConfig, GatewaySecurity, Mtu, ProcessConfig, TunnelConfig, UplinkConfig};
+use crate::cli::keys::KeyFile;
+use crate::cli::{ReadFiles, Request, UsageError, parse_box_with, parse_gateway_with};
+use crate::config::{
+    BOXES_MAX, BoxConfig, BoxEntry, BoxSecurity, GatewayConfig, GatewaySecurity, Mtu, ProcessConfig, SealConfig, Share,
+    TunnelConfig, UplinkConfig,
+};
 use crate::proto::scheduler::{Mode, PrimaryReselect};
 
 /// One command line, and the file that it may name.
 ///
 /// The first byte of `input` says which end: `g` is the gateway's. Arguments follow, each with a zero byte behind it,
 /// as in `/proc/PID/cmdline`. What is left is the file, whatever `--config` calls it; if nothing is, there is none.
+/// Files with keys hold what they are called, save for a letter in front.
 ///
 /// # Panics
 /// If what is accepted is not what the help promises, or what is refused is not told in one line.
@@ -21,17 +26,40 @@ pub fn config(input: &[u8]) {
     let Some((role, rest)) = input.split_first() else { return };
     let mut words: Vec<&[u8]> = rest.split(|byte| *byte == 0).collect();
     let text = words.pop().unwrap_or_default();
-    let read = |_: &Path| match text {
-        [] => Err(io::ErrorKind::NotFound.into()),
-        _ => String::from_utf8(text.to_vec()).map_err(|_| io::ErrorKind::InvalidData.into()),
-    };
+    let files = FakeFiles { text };
     let program: OsString = if *role == b'g' { "braid-gateway" } else { "braid-box" }.into();
     let arguments = words.into_iter().map(|word| OsString::from_vec(word.to_vec()));
     let arguments = std::iter::once(program).chain(arguments).collect();
     if *role == b'g' {
-        check(parse_gateway_with(arguments, read), check_gateway);
+        check(parse_gateway_with(arguments, &files), check_gateway);
     } else {
-        check(parse_box_with(arguments, read), check_box);
+        check(parse_box_with(arguments, &files), check_box);
+    }
+}
+
+struct FakeFiles<'a> {
+    text: &'a [u8],
+}
+
+impl ReadFiles for FakeFiles<'_> {
+    fn config(&self, _path: &Path) -> io::Result<String> {
+        match self.text {
+            [] => Err(io::ErrorKind::NotFound.into()),
+            text => String::from_utf8(text.to_vec()).map_err(|_| io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// The first letter of its name says what it is: `k` a file as it should be, `o` one that is open to others, `d` a
+    /// folder, `n` one with a line break behind the key.
+    fn key(&self, path: &Path) -> io::Result<KeyFile> {
+        let (kind, contents) = path.as_os_str().as_bytes().split_first().ok_or(io::ErrorKind::NotFound)?;
+        let end: &[u8] = if *kind == b'n' { b"\n" } else { b"" };
+        let mode = match kind {
+            b'k' | b'd' | b'n' => 0o600,
+            b'o' => 0o640,
+            _ => return Err(io::ErrorKind::PermissionDenied.into()),
+        };
+        Ok(KeyFile { is_regular: *kind != b'd', mode, contents: [contents, end].concat().into() })
     }
 }
 
@@ -52,15 +80,39 @@ fn check_line(line: &str) {
 fn check_gateway(config: &GatewayConfig) {
     check_process(&config.process);
     match &config.security {
-        GatewaySecurity::Plaintext(tunnel) => check_tunnel(tunnel),
-        GatewaySecurity::Sealed { boxes, .. } => boxes.iter().for_each(|entry| check_tunnel(&entry.tunnel)),
+        GatewaySecurity::Plaintext(tunnel) => {
+            assert_eq!(config.share, Share::ALL);
+            check_tunnel(tunnel);
+        }
+        GatewaySecurity::Sealed { seal, boxes } => check_boxes(seal, boxes),
     }
+    assert!(config.share.index < config.share.of);
     assert_ne!(config.listen.port(), 0);
+}
+
+fn check_boxes(seal: &SealConfig, boxes: &[BoxEntry]) {
+    check_seal(seal);
+    assert!((1..=BOXES_MAX).contains(&boxes.len()));
+    for (index, entry) in boxes.iter().enumerate() {
+        check_tunnel(&entry.tunnel);
+        assert_ne!(entry.peer, seal.private_key.public());
+        for other in &boxes[..index] {
+            assert!(other.name != entry.name && other.peer != entry.peer && other.tunnel.tap != entry.tunnel.tap);
+        }
+    }
+}
+
+fn check_seal(seal: &SealConfig) {
+    assert!((Duration::from_secs(1)..=Duration::from_secs(120)).contains(&seal.rekey_interval));
 }
 
 fn check_box(config: &BoxConfig) {
     check_process(&config.process);
     check_tunnel(&config.tunnel);
+    if let BoxSecurity::Sealed { seal, peer, .. } = &config.security {
+        check_seal(seal);
+        assert_ne!(*peer, seal.private_key.public());
+    }
     assert_ne!(config.gateway.port, 0);
     assert!(!config.gateway.host.is_empty());
     assert!((1..=16).contains(&config.uplinks.len()));
@@ -110,6 +162,6 @@ mod tests {
 
     #[test]
     fn the_corpus_passes() {
-        crate::fuzzing::replay("config", 20, config);
+        crate::fuzzing::replay("config", 29, config);
     }
 }
