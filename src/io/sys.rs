@@ -66,12 +66,29 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 /// What getrandom(2) says.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    // SAFETY: The kernel writes at most eight bytes to `bytes`, which has eight.
-    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if length != bytes.len() as isize {
-        return Err(io::Error::last_os_error());
-    }
+    fill_random(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Fills `bytes` with randomness that is good enough for keys.
+///
+/// # Errors
+/// What getrandom(2) says.
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let rest = &mut bytes[filled..];
+        // SAFETY: The kernel writes at most `rest.len()` bytes to `rest`, which is ours.
+        let length = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(length) {
+            Ok(length) => filled += length,
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
 }
 
 /// Blocks SIGTERM, SIGINT and SIGUSR1, and makes them readable instead.
