@@ -10,10 +10,11 @@
 //! - [`cli`]: what the user typed, made into a `config`.
 //! - [`sim`], the second shell of the core: a virtual clock, model links, and an oracle that sees everything.
 //! - [`fuzzing`]: what the fuzzer does to the core and to the parsers, and the tests repeat.
-//! - [`run`]: parse, log, run, tell. The binaries are one call to it.
+//! - [`run`]: parse, log, run, tell. The binaries of both ends are one call to it.
+//! - [`braidctl`]: the operator's tool beside them, which makes keys.
 //!
 //! ```text
-//!   bin/braid-box   bin/braid-gateway
+//!   bin/braid-box   bin/braid-gateway     bin/braidctl ──▶ braidctl ──▶ run, cli, proto
 //!          └──────┬──────┘
 //!                run ──────────┐    fuzzing
 //!          ┌──────┴──────┐     │    │     └──▶ sim
@@ -26,6 +27,7 @@
 //!                     proto ◀───────────────────┘
 //! ```
 
+pub mod braidctl;
 pub mod cli;
 pub mod config;
 pub mod fuzzing;

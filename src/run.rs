@@ -1,4 +1,4 @@
-//! What the two binaries have in common: parse, log, run, tell.
+//! What the binaries have in common: parse, log, run, tell.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -9,9 +9,9 @@ use crate::cli::{Request, UsageError};
 use crate::config::ProcessConfig;
 
 /// The exit code of a run that could not start or had to stop.
-const EXIT_RUNTIME: u8 = 1;
+pub(crate) const EXIT_RUNTIME: u8 = 1;
 /// The exit code of a command line that cannot be obeyed.
-const EXIT_USAGE: u8 = 2;
+pub(crate) const EXIT_USAGE: u8 = 2;
 
 /// Does what the command line asks for; errors go to standard error, one line each.
 pub fn run<C, E: Display>(
@@ -35,8 +35,9 @@ pub fn run<C, E: Display>(
     }
 }
 
-fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
-    eprintln!("{program}: {error}");
+pub(crate) fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
+    // A path may hold line breaks, and worse things to say to a terminal.
+    eprintln!("{program}: {}", error.to_string().replace(char::is_control, "\u{fffd}"));
     ExitCode::from(code)
 }
 

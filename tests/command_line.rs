@@ -1,18 +1,21 @@
-//! What the two programs say to a command line that cannot be obeyed: one line, what is wrong, and how to mend it.
+//! What the programs say to a command line that cannot be obeyed: one line, what is wrong, and how to mend it; and the
+//! keys that one of them makes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Output, Stdio};
 
 const BOX: &str = env!("CARGO_BIN_EXE_braid-box");
 const GATEWAY: &str = env!("CARGO_BIN_EXE_braid-gateway");
+const CONTROL: &str = env!("CARGO_BIN_EXE_braidctl");
 
 /// Enough for a box to start, but for what a case adds or changes.
 const BOX_MINIMUM: &str = "--gateway 192.0.2.1 --uplink dev=lo --tap braidtest0 --plaintext";
 const GATEWAY_MINIMUM: &str = "--listen 127.0.0.1:14754 --tap braidtest0 --plaintext";
 
 fn run(program: &str, arguments: &str) -> Output {
-    Command::new(program).args(arguments.split_whitespace()).output().expect("the program runs")
+    Command::new(program).args(arguments.split_whitespace()).stdin(Stdio::null()).output().expect("the program runs")
 }
 
 /// The one line on standard error, after the program's name.
@@ -184,4 +187,85 @@ fn help_and_version_are_for_standard_output() {
         let version = run(program, "--version");
         assert!(String::from_utf8(version.stdout).expect("UTF-8").contains(env!("CARGO_PKG_VERSION")));
     }
+}
+
+/// What `braidctl` prints when all is well, in one line.
+fn answer(arguments: &str, input: &str) -> String {
+    let mut command = Command::new(CONTROL);
+    command.args(arguments.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success() && output.stderr.is_empty(), "{arguments}: {said}");
+    assert_eq!((said.lines().count(), said.ends_with('\n')), (1, true), "{arguments}: {said}");
+    said.trim_end().to_owned()
+}
+
+#[test]
+fn the_public_key_of_the_rfc_is_told_of_a_file_and_of_a_pipe() {
+    let (_folder, key) = key_file(0o600);
+    assert_eq!(answer(&format!("pubkey {key}"), ""), ALICE_PUBLIC);
+    assert_eq!(answer("pubkey", &format!("{ALICE}\n")), ALICE_PUBLIC);
+    assert_eq!(answer("pubkey", ALICE), ALICE_PUBLIC);
+}
+
+#[test]
+fn a_key_is_made_in_a_file_of_its_owners_alone_and_never_overwritten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (flags, is_private) in [("keygen", true), ("keygen --preshared", false)] {
+        let path = folder.path().join(flags.replace(' ', "-"));
+        let arguments = format!("{flags} {}", path.display());
+        let output = run(CONTROL, &arguments);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let made = fs::read_to_string(&path).expect("made");
+        assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o7777, 0o600);
+        assert_eq!((made.len(), made.ends_with('\n')), (45, true));
+        let told = String::from_utf8(output.stdout).expect("UTF-8");
+        let public = if is_private { answer(&format!("pubkey {}", path.display()), "") + "\n" } else { String::new() };
+        assert_eq!(told, public, "{flags}");
+        let said = refusal(CONTROL, &arguments, 1);
+        assert!(said.contains("there already") && said.contains(&path.display().to_string()), "{said}");
+        assert_eq!(fs::read_to_string(&path).expect("left alone"), made);
+    }
+}
+
+#[test]
+fn a_key_is_not_made_where_a_link_points() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+    symlink(&target, &link).expect("made");
+    assert!(refusal(CONTROL, &format!("keygen {}", link.display()), 1).contains("there already"));
+    assert!(!target.exists());
+}
+
+#[test]
+fn keys_without_a_file_are_printed_and_no_two_are_alike() {
+    let keys: Vec<String> = ["keygen", "keygen", "keygen --preshared"].map(|flags| answer(flags, "")).into();
+    assert!(keys.iter().all(|key| key.len() == 44), "{keys:?}");
+    assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+    assert_eq!(answer("pubkey", &keys[0]).len(), 44);
+}
+
+#[test]
+fn braidctl_tells_what_is_wrong_in_one_line() {
+    let (folder, open) = key_file(0o644);
+    let folder = folder.path().display();
+    for (arguments, code, culprits) in [
+        (String::new(), 2, &["subcommand", "keygen", "pubkey"][..]),
+        ("keygne".to_owned(), 2, &["keygne", "keygen"]),
+        ("help".to_owned(), 2, &["help"]),
+        ("keygen --private".to_owned(), 2, &["--private"]),
+        ("pubkey a b".to_owned(), 2, &["b"]),
+        (format!("pubkey {open}"), 1, &["mode 0644", "chmod 600 ", &open]),
+        (format!("pubkey {folder}"), 1, &["not a plain file"]),
+        (format!("pubkey {folder}/none"), 1, &["none cannot be read"]),
+        (format!("keygen {folder}/none/key"), 1, &["none/key cannot be created"]),
+        ("pubkey".to_owned(), 1, &["standard input", "44 characters"]),
+    ] {
+        let said = refusal(CONTROL, &arguments, code);
+        assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{arguments}: {said}");
+    }
+    let help = String::from_utf8(run(CONTROL, "--help").stdout).expect("UTF-8");
+    assert!(help.contains("keygen") && help.contains("pubkey"), "{help}");
 }

@@ -1,6 +1,6 @@
 //! What the user typed, on the command line and in the configuration file, made into a validated [`crate::config`].
 //!
-//! No system call here but those that read the file, and those that hold keys ([`ReadFiles`]). Both ways of saying a thing lead through the same parsers:
+//! No system call here but those that read the file, and those that hold keys. Both ways of saying a thing lead through the same parsers:
 //! a key of the file becomes the flag of the same name, put in front of those on the command line, which win.
 
 mod arguments;
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use arguments::{BoxArguments, GatewayArguments};
 use clap::Parser;
 use clap::error::ErrorKind;
-pub(crate) use files::{ReadFiles, SystemFiles};
+pub(crate) use files::{ReadFiles, SystemFiles, read_some};
 
 use crate::config::{BoxConfig, GatewayConfig};
 
@@ -97,6 +97,14 @@ fn parse<A: Parser, C>(
     let matches = A::command().try_get_matches_from(arguments).map_err(|error| UsageError::new(one_line(&error)))?;
     let arguments = A::from_arg_matches(&matches).map_err(|error| UsageError::new(one_line(&error)))?;
     into_config(arguments).map(Request::Run)
+}
+
+/// What a program is to do that has no configuration file. `arguments` begins with its name.
+pub(crate) fn parse_alone<A: Parser>(arguments: Vec<OsString>) -> Result<Request<A>, UsageError> {
+    match A::try_parse_from(arguments) {
+        Ok(arguments) => Ok(Request::Run(arguments)),
+        Err(error) => show_or_refuse(&error).map(Request::Show),
+    }
 }
 
 fn show_or_refuse(error: &clap::Error) -> Result<String, UsageError> {
