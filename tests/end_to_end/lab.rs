@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use braid::proto::session::keys::{KEY_LENGTH, PrivateKey};
 use serde_json::Value;
 
 /// The box's namespace.
@@ -90,6 +92,13 @@ pub fn run_scenario(scenario: &str, flags: &str) -> Value {
     drop(turn);
     eprintln!("{logs}");
     serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+/// The key of whoever is called so: always the same, and another for each name.
+pub fn private_key(name: &str) -> PrivateKey {
+    let mut bytes = [7; KEY_LENGTH];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(place, byte)| *place = byte);
+    PrivateKey::from_random(bytes)
 }
 
 /// Waits until tshark says that it captures.
@@ -244,7 +253,9 @@ impl Lab {
         static STARTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.folder.path().join(format!("{name}-{number}.log"));
-        let line = format!("{program} --tap braid0 --plaintext --log debug {flags}");
+        let keys = self.keys(name, flags);
+        let tap = if flags.contains("--box") { "" } else { "--tap braid0" };
+        let line = format!("{program} {tap} {keys} --log debug {flags}");
         let child = self
             .command(namespace, &line)
             .stdin(Stdio::null())
@@ -252,6 +263,32 @@ impl Lab {
             .spawn()
             .expect("ip runs");
         End { child, log }
+    }
+
+    /// The flags that give an end its keys, if it is not told otherwise.
+    fn keys(&self, name: &str, flags: &str) -> String {
+        if flags.contains("--plaintext") {
+            return String::new();
+        }
+        let mut keys = String::new();
+        if !flags.contains("--key-file") {
+            keys += &format!("--key-file {}", self.key_file(name).display());
+        }
+        if !flags.contains("--peer") && !flags.contains("--box") {
+            let peer = if name == "braid-box" { "braid-gateway" } else { "braid-box" };
+            keys += &format!(" --peer {}", private_key(peer).public());
+        }
+        keys
+    }
+
+    /// The file with the private key of whoever is called so.
+    pub fn key_file(&self, name: &str) -> PathBuf {
+        let path = self.folder.path().join(format!("{name}.key"));
+        if !path.exists() {
+            let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+            writeln!(file.expect("a file"), "{}", private_key(name).to_text().as_str()).expect("written");
+        }
+        path
     }
 
     /// Whether a ping through the tunnel is answered within a second.
