@@ -1,4 +1,5 @@
-//! Forged datagrams by the hundred thousand: from everywhere, and from the peer's own address.
+//! Forged datagrams by the hundred thousand, in plaintext, where all that can be had is that nothing breaks: from
+//! everywhere, and from the peer's own address. What is sealed is attacked in [`super::attacks`].
 
 use crate::lab::{End, Lab, PATIENT, TWO, missing, program};
 
@@ -47,7 +48,7 @@ fn assert_flat(lab: &Lab, ends: [&End; 2], flags: &str) {
 #[test]
 fn a_flood_from_everywhere_costs_the_stream_nothing_and_gets_nothing_in() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let (far, near) = lab.start_both(&format!("--mode balance-rr {PATIENT}"));
+    let (far, near) = lab.start_both(&format!("--plaintext --mode balance-rr {PATIENT}"));
     far.await_log_times("-> up: ", 2);
     let flags = format!("--to {GATEWAY_LISTENS} --duration 4s");
     let stream = lab.stream(Lab::UP, 9_000, || assert_flat(&lab, [&far, &near], &flags));
@@ -61,7 +62,7 @@ fn a_flood_from_everywhere_costs_the_stream_nothing_and_gets_nothing_in() {
 #[test]
 fn a_flood_that_bears_the_peers_address_is_survived_and_the_tunnel_is_well_again_after_it() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let (far, near) = lab.start_both(&format!("--mode broadcast {PATIENT}"));
+    let (far, near) = lab.start_both(&format!("--plaintext --mode broadcast {PATIENT}"));
     far.await_log_times("-> up: ", 2);
     let uplink = format!("10.101.0.2:{}", port_of_uplink_a(&far));
     for (from, to) in [(uplink.as_str(), GATEWAY_LISTENS), (GATEWAY_LISTENS, uplink.as_str())] {
@@ -78,7 +79,7 @@ fn a_flood_that_bears_the_peers_address_is_survived_and_the_tunnel_is_well_again
 #[test]
 fn probes_that_pretend_to_be_ever_new_peers_are_survived_and_the_true_one_is_let_in_again() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let (mut far, mut near) = lab.start_both("");
+    let (mut far, mut near) = lab.start_both("--plaintext");
     let uplink = format!("10.101.0.2:{}", port_of_uplink_a(&far));
     for (from, to) in [(uplink.as_str(), GATEWAY_LISTENS), (GATEWAY_LISTENS, uplink.as_str())] {
         assert_flat(&lab, [&far, &near], &format!("--probes --from {from} --to {to} --duration 2s --rate 10000"));

@@ -222,6 +222,16 @@ impl Lab {
         self.start(BOX, "braid-box", &format!("{gateway} {uplinks} --address {BOX_ADDRESS}/24 {flags}"))
     }
 
+    /// Starts a gateway of several boxes, which these flags name, and waits until it is ready.
+    pub fn start_gateway_of_boxes(&self, flags: &str) -> End {
+        self.start(GATEWAY, "braid-gateway", &format!("--listen 0.0.0.0:4754 {flags}"))
+    }
+
+    /// Starts a box that these flags say everything of but where the gateway is, and waits until it is ready.
+    pub fn start_named_box(&self, flags: &str) -> End {
+        self.start(BOX, "braid-box", &format!("--gateway 203.0.113.1 {flags}"))
+    }
+
     /// Starts an end as a user who may administer the network, and nothing else, and waits until it is ready.
     pub fn start_as_nobody(&self, namespace: &str, name: &str, flags: &str) -> End {
         let copy = self.copy_for_all(name);
@@ -254,7 +264,7 @@ impl Lab {
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.folder.path().join(format!("{name}-{number}.log"));
         let keys = self.keys(name, flags);
-        let tap = if flags.contains("--box") { "" } else { "--tap braid0" };
+        let tap = if flags.contains("--box") || flags.contains("--tap") { "" } else { "--tap braid0" };
         let line = format!("{program} {tap} {keys} --log debug {flags}");
         let child = self
             .command(namespace, &line)

@@ -8,6 +8,7 @@ mod lab;
 mod lifecycle;
 mod offload;
 mod privileges;
+mod sealed;
 mod streams;
 mod uplinks;
 mod wire;

@@ -6,7 +6,7 @@ use crate::lab::{BOX, End, GATEWAY, GATEWAY_ADDRESS, Lab, await_that};
 
 /// CAP_NET_ADMIN alone.
 const NET_ADMIN: u64 = 1 << 12;
-const BOX_FLAGS: &str = "--gateway 203.0.113.1 --uplink dev=a --uplink dev=b --address 10.9.0.1/24";
+const BOX_FLAGS: &str = "--gateway 203.0.113.1 --uplink dev=a --uplink dev=b --address 10.9.0.1/24 --plaintext";
 
 /// A field of /proc/PID/status, in hexadecimal.
 fn status(end: &End, name: &str) -> u64 {
@@ -108,7 +108,7 @@ fn who_may_only_administer_the_network_can_run_both_ends() {
     let Some(lab) = Lab::plain() else { return };
     lab.run(BOX, "ip link set dev b mtu 1400");
     let far =
-        lab.start_as_nobody(GATEWAY, "braid-gateway", &format!("--listen 0.0.0.0:4754 --address {GATEWAY_ADDRESS}/24"));
+        lab.start_as_nobody(GATEWAY, "braid-gateway", &format!("--listen 0.0.0.0:4754 --address {GATEWAY_ADDRESS}/24 --plaintext"));
     let near = lab.start_as_nobody(BOX, "braid-box", BOX_FLAGS);
     near.await_log_times("-> up: ", 2);
     for end in [&far, &near] {

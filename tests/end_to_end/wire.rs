@@ -7,7 +7,7 @@ use crate::lab::{BOX, GATEWAY, Lab, TWO, await_capture};
 #[test]
 fn foreign_datagrams_are_dropped_counted_and_not_answered() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let (far, _near) = lab.start_both("");
+    let (far, _near) = lab.start_both("--plaintext");
     let garbage = [
         "",
         "1000",
@@ -58,7 +58,7 @@ fn a_frame_longer_than_the_tunnel_carries_is_dropped_and_counted() {
 fn tshark_reads_frames_as_gre_that_carries_ethernet() {
     const FIELDS: [&str; 5] = ["udp.dstport", "gre.proto", "gre.sequence_number", "eth.type", "icmp.type"];
     let Some(lab) = Lab::up(TWO) else { return };
-    let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
+    let (_far, _near) = (lab.start_gateway("--plaintext"), lab.start_box("--plaintext --uplink dev=a"));
     lab.await_answer();
     let file = tempfile::NamedTempFile::new().expect("a file");
     let capture = lab
@@ -81,4 +81,35 @@ fn tshark_reads_frames_as_gre_that_carries_ethernet() {
     let columns: Vec<&str> = line.split('\t').collect();
     assert_eq!((columns[0], columns[1], columns[4]), ("4754", "0x6558", "8"), "{text}");
     assert!(columns[3].contains("0x0800"), "the inner Ethernet frame is read too: {text}");
+}
+
+#[test]
+fn tshark_finds_nothing_of_what_is_sealed() {
+    const PATTERN: &str = "6272616964207365637265742121";
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
+    lab.await_answer();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let capture = lab
+        .command(GATEWAY, &format!("tshark -q -i a -a packets:60 -a duration:20 -w {}", file.path().display()))
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut capture = capture.expect("ip runs");
+    await_capture(&mut capture);
+    lab.run(BOX, &format!("ping -q -c 20 -i 0.05 -s 1000 -p {PATTERN} 10.9.0.2"));
+    capture.wait().expect("tshark ends");
+    let bytes = std::fs::read(file.path()).expect("the capture");
+    let secret = b"braid secret!!";
+    assert!(bytes.len() > 20_000, "the pings were captured");
+    assert!(!bytes.windows(secret.len()).any(|window| window == secret), "what was sent can be read");
+    let output = Command::new("tshark")
+        .arg("-r")
+        .arg(file.path())
+        .args(["-Y", "udp.port == 4754", "-T", "fields", "-e", "gre.proto", "-e", "gre.key"])
+        .output()
+        .expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().any(|line| line.starts_with("0x88b5\t0x")), "sealed frames are read as GRE: {text}");
+    assert!(lines.iter().all(|line| line.starts_with("0x88b5\t") || line.starts_with("0x88b6\t")), "{text}");
 }
