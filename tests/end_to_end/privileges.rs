@@ -107,8 +107,11 @@ fn uplinks_come_back_and_the_mtu_follows_without_those_privileges() {
 fn who_may_only_administer_the_network_can_run_both_ends() {
     let Some(lab) = Lab::plain() else { return };
     lab.run(BOX, "ip link set dev b mtu 1400");
-    let far =
-        lab.start_as_nobody(GATEWAY, "braid-gateway", &format!("--listen 0.0.0.0:4754 --address {GATEWAY_ADDRESS}/24 --plaintext"));
+    let far = lab.start_as_nobody(
+        GATEWAY,
+        "braid-gateway",
+        &format!("--listen 0.0.0.0:4754 --address {GATEWAY_ADDRESS}/24 --plaintext"),
+    );
     let near = lab.start_as_nobody(BOX, "braid-box", BOX_FLAGS);
     near.await_log_times("-> up: ", 2);
     for end in [&far, &near] {

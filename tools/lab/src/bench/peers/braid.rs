@@ -5,25 +5,31 @@ use crate::addresses::{TUNNEL_BOX, TUNNEL_GATEWAY};
 use crate::bench::stage::{DEVICE, FAR, FAR_ANY, NEAR, TUNNEL_MTU, UPLINKS};
 use crate::bench::wait::wait_until;
 use crate::end::{End, Which};
+use crate::protection::Protection;
+
+pub fn start_sealed(site: &Site<'_>) -> Result<Running, String> {
+    start(site, false, &["--mode=balance-rr"])
+}
 
 pub fn start_balance_rr(site: &Site<'_>) -> Result<Running, String> {
-    start(site, &["--mode=balance-rr"])
+    start(site, true, &["--mode=balance-rr"])
 }
 
 pub fn start_active_backup(site: &Site<'_>) -> Result<Running, String> {
-    start(site, &["--mode=active-backup"])
+    start(site, true, &["--mode=active-backup"])
 }
 
 pub fn start_busy_poll(site: &Site<'_>) -> Result<Running, String> {
-    start(site, &["--mode=balance-rr", "--busy-poll=20ms"])
+    start(site, true, &["--mode=balance-rr", "--busy-poll=20ms"])
 }
 
-fn start(site: &Site<'_>, flags: &[&str]) -> Result<Running, String> {
+fn start(site: &Site<'_>, is_plaintext: bool, flags: &[&str]) -> Result<Running, String> {
+    let protection = Protection::new(is_plaintext, site.folder)?;
     let mut ends = [(Which::Gateway, FAR), (Which::Box, NEAR)]
         .into_iter()
         .map(|(which, namespace)| {
             let log = site.folder.join(format!("{}.log", which.program()));
-            End::start_in(namespace, which, site.programs, &arguments(which, site, flags), log)
+            End::start_in(namespace, which, site.programs, &arguments(which, site, &protection, flags), log)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let are_up = || {
@@ -34,8 +40,9 @@ fn start(site: &Site<'_>, flags: &[&str]) -> Result<Running, String> {
     Ok(Running::ready(ends.into_iter().map(End::into_daemon).collect()))
 }
 
-fn arguments(which: Which, site: &Site<'_>, flags: &[&str]) -> Vec<String> {
-    let mut arguments = vec![format!("--tap={DEVICE}"), format!("--mtu={TUNNEL_MTU}"), "--plaintext".to_owned()];
+fn arguments(which: Which, site: &Site<'_>, protection: &Protection, flags: &[&str]) -> Vec<String> {
+    let mut arguments = vec![format!("--tap={DEVICE}"), format!("--mtu={TUNNEL_MTU}")];
+    arguments.extend(protection.flags(which));
     arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     match which {
         Which::Gateway => {

@@ -61,6 +61,8 @@ pub struct Case {
     pub program: Option<Program>,
     /// Whether only its round-trip time is of interest.
     pub is_rtt_only: bool,
+    /// Whether nothing may be read on the uplinks of what goes through it; or else, everything must be.
+    pub is_sealed: bool,
     start: fn(&Site<'_>) -> Result<Running, String>,
 }
 
@@ -70,17 +72,18 @@ const fn user_space(
     program: Program,
     start: fn(&Site<'_>) -> Result<Running, String>,
 ) -> Case {
-    Case { name, title, kind: Kind::UserSpace, program: Some(program), is_rtt_only: false, start }
+    Case { name, title, kind: Kind::UserSpace, program: Some(program), is_rtt_only: false, is_sealed: false, start }
 }
 
 /// All of them, in the order in which they are measured.
-pub const CASES: [Case; 9] = [
+pub const CASES: [Case; 10] = [
     Case {
         name: "raw",
         title: "raw veth, no tunnel",
         kind: Kind::Limit,
         program: None,
         is_rtt_only: false,
+        is_sealed: false,
         start: raw::start,
     },
     Case {
@@ -89,6 +92,7 @@ pub const CASES: [Case; 9] = [
         kind: Kind::Kernel,
         program: None,
         is_rtt_only: false,
+        is_sealed: false,
         start: vxlan::start,
     },
     Case {
@@ -97,7 +101,17 @@ pub const CASES: [Case; 9] = [
         kind: Kind::Braid,
         program: None,
         is_rtt_only: false,
+        is_sealed: false,
         start: braid::start_balance_rr,
+    },
+    Case {
+        name: "braid-sealed",
+        title: "braid balance-rr, sealed",
+        kind: Kind::Braid,
+        program: None,
+        is_rtt_only: false,
+        is_sealed: true,
+        start: braid::start_sealed,
     },
     Case {
         name: "braid-active-backup",
@@ -105,6 +119,7 @@ pub const CASES: [Case; 9] = [
         kind: Kind::Braid,
         program: None,
         is_rtt_only: false,
+        is_sealed: false,
         start: braid::start_active_backup,
     },
     Case {
@@ -113,6 +128,7 @@ pub const CASES: [Case; 9] = [
         kind: Kind::Braid,
         program: None,
         is_rtt_only: true,
+        is_sealed: false,
         start: braid::start_busy_poll,
     },
     user_space("fastd", "fastd, null", Program { name: "fastd", package: "fastd" }, fastd::start),
@@ -163,7 +179,7 @@ impl Case {
         (output.status.success() && !version.is_empty()).then_some(version)
     }
 
-    /// Starts it, and waits until it carries frames, and in the clear.
+    /// Starts it, and waits until it carries frames, in the clear or sealed as it is said to.
     ///
     /// # Errors
     /// What went wrong.
@@ -172,7 +188,7 @@ impl Case {
         let mut running = (self.start)(site).map_err(tell)?;
         await_answer(&mut running, site.stop).map_err(tell)?;
         if self.kind != Kind::Limit {
-            check_clear(&running, site.stop).map_err(tell)?;
+            check_protection(&running, self.is_sealed, site.stop).map_err(tell)?;
         }
         Ok(running)
     }
@@ -238,12 +254,16 @@ fn await_answer(running: &mut Running, stop: &Stop) -> Result<(), String> {
     wait_until(is_answered, PATIENCE, stop, || format!("{far} does not answer a ping through the tunnel"))
 }
 
-/// Checks by what passes on the uplinks that frames go through the tunnel, by UDP, and are not encrypted.
-fn check_clear(running: &Running, stop: &Stop) -> Result<(), String> {
+/// Checks by what passes on the uplinks that frames go through the tunnel, by UDP, and are encrypted or not.
+fn check_protection(running: &Running, is_sealed: bool, stop: &Stop) -> Result<(), String> {
     let listener = Listener::start(FAR)?;
     let answered = ping(running.far, MARKED_PINGS, Duration::from_millis(50), stop)?.len();
+    let heard = listener.finish()?;
+    if is_sealed && heard > 0 {
+        return Err("what goes through it can be read on the uplinks: it is not sealed".to_owned());
+    }
     // Requests and replies.
-    if listener.finish()? < 2 * answered.max(1) as u64 {
+    if !is_sealed && heard < 2 * answered.max(1) as u64 {
         return Err(
             "what goes through it is not seen in the clear in UDP on the uplinks: it is not comparable".to_owned()
         );
