@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::seq;
 use super::session::Host;
-use super::session::cipher::Space;
+use super::session::cipher::{Space, TAG_LENGTH};
 use super::session::handshake::message::{self, Message};
 use super::session::initiator::Initiator;
 use super::session::responder::Responder;
@@ -351,14 +351,14 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         let ControlTransmit { uplink, counter, message } = &mut control;
         match self.sessions(tunnel) {
             None => send(*uplink, message.plaintext(seq::truncate(*counter))),
-            Some(sessions) => match sessions.sealing(now) {
-                Ok(session) => {
-                    let datagram = message.datagram_mut(super::session::cipher::TAG_LENGTH);
+            // Without keys nothing is lost that will not be said again as soon as there are some.
+            Some(sessions) => {
+                if let Ok(session) = sessions.sealing(now) {
+                    let datagram = message.datagram_mut(TAG_LENGTH);
                     session.seal_control(*counter, datagram);
                     send(*uplink, datagram);
                 }
-                Err(reason) => self.tunnels[tunnel].count_drops(reason, 1),
-            },
+            }
         }
         true
     }

@@ -53,7 +53,7 @@ drop_reasons! {
     /// One handshake message too many: its sender was asked to show that it is where it says it is, or was not even
     /// that.
     HandshakeThrottled = "handshake_throttled",
-    /// An answer to a handshake that is over.
+    /// A message of a handshake that is over: each goes by every uplink, and the first is enough.
     HandshakeOver = "handshake_over",
     /// A control message that was spoiled on the way.
     Checksum = "checksum",

@@ -419,6 +419,14 @@ impl End {
         });
     }
 
+    /// Checks that it has dropped nothing, but for copies of handshake messages, which go by every uplink.
+    pub fn assert_nothing_dropped(&self) {
+        let counters = self.counters();
+        let (_, dropped) = counters.split_once("dropped: ").expect("the line ends so");
+        let is_copy = |word: &str| word == "nothing" || word.starts_with("handshake_over=");
+        assert!(dropped.split_whitespace().all(is_copy), "{counters}");
+    }
+
     /// Waits until it ends, and returns its exit code.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("it ends").code()

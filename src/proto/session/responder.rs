@@ -59,10 +59,12 @@ impl From<DropReason> for Refused {
     }
 }
 
-/// What has been answered last, so that copies of the question get the same answer.
+/// What has been answered last, so that copies of the question get the same answer, and are known for copies later.
 struct Answered {
     question: [u8; initiation::MAC1.end],
     answer: [u8; RESPONSE_LENGTH],
+    /// The box has used the session.
+    is_over: bool,
 }
 
 /// What there is of a box.
@@ -73,7 +75,6 @@ struct PeerState {
     sessions: Sessions,
     /// The latest stamp that it has sent.
     last_stamp: Option<u64>,
-    /// Until the box has used the session that was granted.
     answered: Option<Box<Answered>>,
 }
 
@@ -138,7 +139,9 @@ impl Responder {
 
     /// The box has used the session that was granted last: no copy of its question is answered any more.
     pub fn on_confirmed(&mut self, tunnel: usize) {
-        self.peers[tunnel].answered = None;
+        if let Some(answered) = &mut self.peers[tunnel].answered {
+            answered.is_over = true;
+        }
     }
 
     /// When [`Self::on_timeout`] will have something to do.
@@ -151,9 +154,9 @@ impl Responder {
     pub fn on_timeout(&mut self, now: Instant) {
         for peer in &mut self.peers {
             peer.sessions.expire(now);
-            // Nobody has used the session while it could be used.
-            if !peer.sessions.has_offer() {
-                peer.answered = None;
+            // Nobody may have used the session while it could be used.
+            if let Some(answered) = peer.answered.as_mut().filter(|_| !peer.sessions.has_offer()) {
+                answered.is_over = true;
             }
         }
     }
@@ -173,8 +176,12 @@ impl Responder {
         if !self.to_us.is_mac1(bytes, initiation::MAC1.start) {
             return Err(Refused::from(DropReason::HandshakeMac));
         }
-        if let Some(granted) = self.repeat(bytes) {
-            return Ok(granted);
+        if let Some(answered) = self.find_answered(bytes) {
+            return if answered.is_over {
+                Err(Refused::from(DropReason::HandshakeOver))
+            } else {
+                Ok(Granted { answer: answered.answer })
+            };
         }
         self.admit(now, host, source, bytes)?;
         let noise = &bytes[initiation::NOISE];
@@ -208,16 +215,14 @@ impl Responder {
         };
         peer.sessions.offer(Session::new(now, &agreement));
         let question = bytes[..initiation::MAC1.end].try_into().expect("the range is that long");
-        peer.answered = Some(Box::new(Answered { question, answer }));
+        peer.answered = Some(Box::new(Answered { question, answer, is_over: false }));
         Ok(Granted { answer })
     }
 
-    /// The answer to a question that is a copy of one that was answered, by another uplink or because the answer was
-    /// lost.
-    fn repeat(&self, bytes: &[u8; INITIATION_LENGTH]) -> Option<Granted> {
-        let answered = self.peers.iter().filter_map(|peer| peer.answered.as_ref());
-        let same = answered.into_iter().find(|answered| answered.question == bytes[..initiation::MAC1.end])?;
-        Some(Granted { answer: same.answer })
+    /// What was answered to the same question, which comes again by another uplink, or because the answer was lost.
+    fn find_answered(&self, bytes: &[u8; INITIATION_LENGTH]) -> Option<&Answered> {
+        let mut answered = self.peers.iter().filter_map(|peer| peer.answered.as_deref());
+        answered.find(|answered| answered.question == bytes[..initiation::MAC1.end])
     }
 
     /// Whether the costly work may be done for whoever this is.
