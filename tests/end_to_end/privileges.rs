@@ -93,7 +93,7 @@ fn uplinks_come_back_and_the_mtu_follows_without_those_privileges() {
     lab.run(BOX, "ip link set dev b mtu 1400");
     let (mut far, mut near) = lab.start_both("");
     near.await_log_times("-> up: ", 2);
-    await_mtu(&lab, GATEWAY, "1350");
+    await_mtu(&lab, GATEWAY, "1330");
     take_and_give_back(&lab, &near);
     assert_large_buffers(&lab);
     assert_eq!(far.stop(), Some(0));
@@ -117,7 +117,7 @@ fn who_may_only_administer_the_network_can_run_both_ends() {
     for end in [&far, &near] {
         assert_left(end, NET_ADMIN);
     }
-    await_mtu(&lab, GATEWAY, "1350");
+    await_mtu(&lab, GATEWAY, "1330");
     take_and_give_back(&lab, &near);
     assert_large_buffers(&lab);
     assert_nothing_was_refused([&far, &near]);

@@ -72,13 +72,13 @@ fn a_refused_uplink_is_down_and_tried_again() {
 fn the_tap_takes_its_mtu_from_the_smallest_uplink_at_both_ends() {
     let Some(lab) = Lab::up(&TWO.replace("delay = \"15ms\"", "delay = \"15ms\"\nmtu = 1400")) else { return };
     let (_far, near) = lab.start_both("");
-    assert!(near.log().contains("1400 - IP 20 - UDP 8 - GRE 8 - inner Ethernet 14 = 1350"), "{}", near.log());
+    assert!(near.log().contains("1400 - IP 20 - UDP 8 - GRE 12 - inner Ethernet 14 - tag 16 = 1330"), "{}", near.log());
     for namespace in [BOX, GATEWAY] {
-        await_that("the MTU is 1350", || {
+        await_that("the MTU is 1330", || {
             let mtu = lab.run(namespace, "cat /sys/class/net/braid0/mtu").stdout;
-            String::from_utf8_lossy(&mtu).trim() == "1350"
+            String::from_utf8_lossy(&mtu).trim() == "1330"
         });
     }
-    lab.run(BOX, "ping -q -c 2 -W 2 -M do -s 1322 10.9.0.2");
+    lab.run(BOX, "ping -q -c 2 -W 2 -M do -s 1302 10.9.0.2");
     assert!(!near.counters().contains("path_mtu"), "{}", near.log());
 }
