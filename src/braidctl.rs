@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -81,7 +81,23 @@ fn keep(key: &str, path: Option<&Path>) -> Result<(), String> {
     line.push(b'\n');
     match path {
         Some(path) => create(path, &line),
-        None => write_to_stdout(&line),
+        None => {
+            warn_if_exposed();
+            write_to_stdout(&line)
+        }
+    }
+}
+
+/// Redirected output is a file that others may read, unless the umask is strict.
+fn warn_if_exposed() {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let is_exposed = stdout
+        .and_then(|stdout| stdout.metadata())
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0);
+    if is_exposed {
+        eprintln!(
+            "{PROGRAM}: others can read the file that this key goes to: 'chmod 600' it, or use '{PROGRAM} keygen FILE'"
+        );
     }
 }
 

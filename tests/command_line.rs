@@ -269,3 +269,18 @@ fn braidctl_tells_what_is_wrong_in_one_line() {
     let help = String::from_utf8(run(CONTROL, "--help").stdout).expect("UTF-8");
     assert!(help.contains("keygen") && help.contains("pubkey"), "{help}");
 }
+
+#[test]
+fn a_key_that_goes_to_a_file_which_others_can_read_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (mode, warns) in [(0o644, true), (0o600, false)] {
+        let path = folder.path().join(format!("{mode:o}"));
+        let file = std::fs::File::create(&path).expect("a file");
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("ours");
+        let output = Command::new(CONTROL).arg("keygen").stdout(file).output().expect("the program runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("chmod 600"), warns, "{mode:o}: {said}");
+        assert_eq!(std::fs::read_to_string(&path).expect("written").trim_end().len(), 44);
+    }
+}
