@@ -5,6 +5,9 @@
 //! [`super::tunnel`]; frames and control messages are sealed when they are taken out, so that each has its number by
 //! then.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
 
