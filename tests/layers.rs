@@ -50,7 +50,7 @@ fn of_the_core_super_frames_know_only_why_a_frame_is_dropped() {
 #[test]
 fn within_the_core_arrows_point_downwards() {
     // Each room, and those that it may look into.
-    let rooms: [(&str, &[&str]); 8] = [
+    let rooms: [(&str, &[&str]); 10] = [
         ("time", &[]),
         ("seq", &[]),
         ("stats", &[]),
@@ -58,7 +58,9 @@ fn within_the_core_arrows_point_downwards() {
         ("receive", &["time", "seq", "stats", "uplink"]),
         ("scheduler", &["time", "stats", "uplink"]),
         ("wire", &["stats", "uplink"]),
-        ("tunnel", &["time", "seq", "stats", "uplink", "receive", "scheduler", "wire"]),
+        ("session", &["time", "seq", "stats", "uplink", "wire"]),
+        ("tunnel", &["time", "seq", "stats", "uplink", "receive", "scheduler", "wire", "session"]),
+        ("endpoint", &["time", "seq", "stats", "uplink", "receive", "scheduler", "wire", "session", "tunnel"]),
     ];
     for (room, allowed) in rooms {
         let mut files = sources(&format!("src/proto/{room}"));
@@ -66,10 +68,22 @@ fn within_the_core_arrows_point_downwards() {
         assert!(!files.is_empty(), "the core has no room '{room}'");
         for (path, text) in files {
             for other in rooms.iter().map(|(other, _)| *other).filter(|other| *other != room) {
-                let looks =
-                    text.contains(&format!("crate::proto::{other}")) || text.contains(&format!("proto::{other}::"));
+                // A room's first file says it shorter than the others.
+                let is_first = path.ends_with(format!("{room}/mod.rs")) || path.ends_with(format!("{room}.rs"));
+                let looks = text.contains(&format!("crate::proto::{other}"))
+                    || text.contains(&format!("proto::{other}::"))
+                    || (is_first && text.contains(&format!("use super::{other}")));
                 assert!(!looks || allowed.contains(&other), "{} looks into '{other}'", path.display());
             }
+        }
+    }
+}
+
+#[test]
+fn of_sessions_tunnels_know_only_what_seals_them() {
+    for (path, text) in sources("src/proto/tunnel") {
+        for (at, _) in text.match_indices("session::") {
+            assert!(text[at..].starts_with("session::cipher::Cipher;"), "{}", path.display());
         }
     }
 }

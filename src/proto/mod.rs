@@ -1,14 +1,18 @@
 //! The pure core: everything that braid decides, and nothing that it touches.
 //!
 //! Rules of the layer, each held by a test or a lint: no `unsafe`, no file descriptor, no clock (time comes in as
-//! [`time::Instant`]), no randomness (it comes in with the configuration), no hash order, and no allocation for a
-//! packet once [`tunnel::Tunnel::new`] has returned. The reactor and the simulator drive exactly this code.
+//! [`time::Instant`]), no randomness (it comes in with the configuration, and by [`session::Host`]), no hash order, and
+//! no allocation for a packet once [`tunnel::Tunnel::new`] has returned. The reactor and the simulator drive exactly
+//! this code.
 //!
 //! Imports run one way:
 //! ```text
+//! endpoint ──▶ tunnel, session
+//! session ──▶ wire, stats, time, seq, uplink (its names)
 //! tunnel ──▶ scheduler ──▶ uplink ──▶ stats, time, seq
 //!    ├─────▶ receive ────────────────▶ stats, time, seq, uplink (its names)
-//!    └─────▶ wire ───────────────────▶ stats, uplink (its names)
+//!    ├─────▶ wire ───────────────────▶ stats, uplink (its names)
+//!    └─────▶ session (the names of its ciphers)
 //! ```
 #![forbid(unsafe_code)]
 

@@ -196,9 +196,9 @@ impl Initiator {
         // Each later than the one before, even if the clock goes back.
         let time = u64::try_from(host.time_of_day().as_nanos()).unwrap_or(u64::MAX);
         self.last_stamp = time.max(self.last_stamp.saturating_add(1));
-        let request =
-            Request { stamp: self.last_stamp, epoch: identity.epoch, position, ciphers: identity.ciphers }.emit();
         let name = self.names.next();
+        let (epoch, ciphers) = (identity.epoch, identity.ciphers);
+        let request = Request { stamp: self.last_stamp, epoch, position, ciphers, name }.emit();
         let mut bytes = [0; INITIATION_LENGTH];
         message::emit_head(&mut bytes, 1, self.hint, name);
         let (own, peer, preshared) = (&identity.private_key, &self.settings.peer, &self.settings.preshared);
@@ -254,7 +254,8 @@ impl Initiator {
                 cipher: grant.cipher,
                 split: &split,
                 local_name: name,
-                remote_name: message::sender(bytes),
+                // Not the one in front, which nobody vouches for.
+                remote_name: grant.name,
                 peer_epoch: grant.epoch,
                 peer_position: grant.position,
             },

@@ -187,6 +187,10 @@ impl Responder {
         let noise = &bytes[initiation::NOISE];
         let (exchange, key, payload) = Exchange::receive(host, &self.identity.private_key, noise)?;
         let request = Request::parse(&payload)?;
+        // One that was changed on the way must not be counted as the question, which will come yet.
+        if request.name != message::sender(bytes) {
+            return Err(Refused::from(DropReason::HandshakeRejected));
+        }
         let found = self.by_key.binary_search_by(|(known, _)| known.cmp(&key));
         let tunnel = found.map(|place| self.by_key[place].1).map_err(|_| DropReason::HandshakeRejected)?;
         let peer = &mut self.peers[tunnel];
@@ -197,8 +201,8 @@ impl Responder {
         let Some(cipher) = self.identity.ciphers.choose(request.ciphers) else {
             return Err(Refused { reason: DropReason::HandshakeRejected, cookie: None, without_cipher: Some(tunnel) });
         };
-        let grant = Grant { epoch: self.identity.epoch, position: positions(tunnel), cipher };
-        let (remote_name, local_name) = (message::sender(bytes), peer.names.next());
+        let (remote_name, local_name) = (request.name, peer.names.next());
+        let grant = Grant { epoch: self.identity.epoch, position: positions(tunnel), cipher, name: local_name };
         let mut answer = [0; RESPONSE_LENGTH];
         message::emit_head(&mut answer, 2, 0, local_name);
         answer[response::RECEIVER].copy_from_slice(&remote_name.to_be_bytes());

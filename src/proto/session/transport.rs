@@ -206,6 +206,13 @@ impl Sessions {
         }
     }
 
+    /// The peer has left: nothing that this start of it has sealed is opened any more, not even for the first time.
+    pub fn forget_peer(&mut self) {
+        let gone = self.current.take().map(|session| session.peer_epoch);
+        self.previous = None;
+        self.next.take_if(|session| Some(session.peer_epoch) == gone);
+    }
+
     /// When [`Self::expire`] will have something to do.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {

@@ -524,6 +524,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         !self.heard.is_empty()
     }
 
+    /// Whether there is a peer that has not said good-bye.
+    #[must_use]
+    pub fn has_peer(&self) -> bool {
+        self.peer.is_known()
+    }
+
     /// How far we have counted.
     #[must_use]
     pub const fn position(&self) -> Position {

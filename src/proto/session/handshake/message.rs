@@ -4,12 +4,17 @@
 //! offset  0 GRE header with key 0; its counter is the hint in an initiation, and 0 in the others (12)
 //!        12 kind   13 version   14 reserved (2)
 //!        16 sender's name for the session to be (4)
-//!           initiation:  20 Noise message 1: e (32), s (48), payload (33 + 16)   149 mac1 (16)   165 mac2 (16)
-//!           response:    20 receiver's name (4)   24 Noise message 2: e (32), payload (25 + 16)   97 mac1 (16)
+//!           initiation:  20 Noise message 1: e (32), s (48), payload (37 + 16)   153 mac1 (16)   169 mac2 (16)
+//!           response:    20 receiver's name (4)   24 Noise message 2: e (32), payload (29 + 16)   101 mac1 (16)
 //!           cookie:      20 nonce (24)   44 cookie, sealed (16 + 16)      (its name is the receiver's)
 //! payload    initiation:   0 stamp (8)   8 epoch (8)   16 next frame (8)   24 next control message (8)   32 ciphers (1)
+//!                         33 sender's name (4)
 //!            response:     0 epoch (8)   8 next frame (8)   16 next control message (8)   24 cipher (1)
+//!                         25 sender's name (4)
 //! ```
+//!
+//! The sender's name is said twice, since the exchange vouches for its own parts alone: whoever could change the name in
+//! front would have the right answer go to nobody, and the right question refused as a replay after the changed one.
 //!
 //! An answer is never longer than what it answers.
 
@@ -31,8 +36,8 @@ const SENDER: Range<usize> = 16..20;
 /// Bytes of a message authentication code.
 pub const MAC_LENGTH: usize = 16;
 
-pub(in crate::proto::session) const INITIATION_PAYLOAD_LENGTH: usize = 33;
-pub(in crate::proto::session) const RESPONSE_PAYLOAD_LENGTH: usize = 25;
+pub(in crate::proto::session) const INITIATION_PAYLOAD_LENGTH: usize = 37;
+pub(in crate::proto::session) const RESPONSE_PAYLOAD_LENGTH: usize = 29;
 
 /// Where the parts of an initiation are.
 pub(in crate::proto::session) mod initiation {
@@ -129,6 +134,8 @@ pub(in crate::proto::session) struct Request {
     pub position: Position,
     /// What it is willing to seal with.
     pub ciphers: Ciphers,
+    /// Its name for the session to be.
+    pub name: u32,
 }
 
 impl Request {
@@ -140,6 +147,7 @@ impl Request {
         out.put_u64(self.position.frame);
         out.put_u64(self.position.control);
         out.put_u8(self.ciphers.bits());
+        out.put_u32(self.name);
         payload
     }
 
@@ -149,7 +157,8 @@ impl Request {
         }
         let (stamp, epoch) = (payload.get_u64(), payload.get_u64());
         let position = Position { frame: payload.get_u64(), control: payload.get_u64() };
-        Ok(Self { stamp, epoch, position, ciphers: Ciphers::from_bits(payload.get_u8()) })
+        let ciphers = Ciphers::from_bits(payload.get_u8());
+        Ok(Self { stamp, epoch, position, ciphers, name: payload.get_u32() })
     }
 }
 
@@ -162,6 +171,8 @@ pub(in crate::proto::session) struct Grant {
     pub position: Position,
     /// What both seal with from now on.
     pub cipher: Cipher,
+    /// The gateway's name for the session.
+    pub name: u32,
 }
 
 impl Grant {
@@ -172,6 +183,7 @@ impl Grant {
         out.put_u64(self.position.frame);
         out.put_u64(self.position.control);
         out.put_u8(self.cipher.number());
+        out.put_u32(self.name);
         payload
     }
 
@@ -182,7 +194,7 @@ impl Grant {
         let epoch = payload.get_u64();
         let position = Position { frame: payload.get_u64(), control: payload.get_u64() };
         let cipher = Cipher::from_number(payload.get_u8()).ok_or(DropReason::HandshakeMalformed)?;
-        Ok(Self { epoch, position, cipher })
+        Ok(Self { epoch, position, cipher, name: payload.get_u32() })
     }
 }
 
@@ -217,9 +229,9 @@ mod tests {
     #[test]
     fn payloads_are_read_as_they_were_written() {
         let position = Position { frame: 1 << 40, control: 77 };
-        let request = Request { stamp: 5, epoch: 6, position, ciphers: Ciphers::ALL };
+        let request = Request { stamp: 5, epoch: 6, position, ciphers: Ciphers::ALL, name: 9 };
         assert_eq!(Request::parse(&request.emit()), Ok(request));
-        let grant = Grant { epoch: 6, position, cipher: Cipher::ChaCha20Poly1305 };
+        let grant = Grant { epoch: 6, position, cipher: Cipher::ChaCha20Poly1305, name: 9 };
         assert_eq!(Grant::parse(&grant.emit()), Ok(grant));
     }
 }

@@ -5,8 +5,13 @@
 //! [`super::tunnel`]; frames and control messages are sealed when they are taken out, so that each has its number by
 //! then.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::ops::Range;
+
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::seq;
 use super::session::Host;
@@ -33,6 +38,22 @@ pub trait Datagram {
     fn bytes_mut(&mut self) -> &mut [u8];
     /// Only these of its bytes.
     fn into_payload(self, range: Range<usize>) -> Self::Payload;
+}
+
+impl Datagram for BytesMut {
+    type Payload = Bytes;
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self
+    }
+
+    #[inline]
+    fn into_payload(mut self, range: Range<usize>) -> Bytes {
+        self.truncate(range.end);
+        self.advance(range.start);
+        self.freeze()
+    }
 }
 
 /// Where a handshake message goes.
@@ -158,8 +179,7 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
             Ok(KeyedDatagram::Control { key, counter }) => {
                 let bytes = datagram.bytes_mut();
                 let (tunnel, text) = self.open(now, key, Space::Control, counter, bytes)?;
-                self.tunnels[tunnel].handle_control(now, arrival, counter, &bytes[text]);
-                self.note_heard(now);
+                self.on_control(now, arrival, tunnel, counter, &bytes[text]);
                 Some(tunnel)
             }
             Ok(KeyedDatagram::Handshake) => {
@@ -205,6 +225,19 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
                 None
             }
         }
+    }
+
+    fn on_control(&mut self, now: Instant, arrival: Arrival, tunnel: usize, counter: u32, body: &[u8]) {
+        let had_peer = self.tunnels[tunnel].has_peer();
+        self.tunnels[tunnel].handle_control(now, arrival, counter, body);
+        // The tunnel has forgotten what it had from the peer that has left, and could not tell it from news.
+        if had_peer
+            && !self.tunnels[tunnel].has_peer()
+            && let Some(sessions) = self.sessions(tunnel)
+        {
+            sessions.forget_peer();
+        }
+        self.note_heard(now);
     }
 
     /// A box has used the session that it was granted.
