@@ -1,5 +1,5 @@
-//! Forged datagrams by the hundred thousand, in plaintext, where all that can be had is that nothing breaks: from
-//! everywhere, and from the peer's own address. What is sealed is attacked in [`super::attacks`].
+//! Forged datagrams by the hundred thousand, from everywhere, and from the peer's own address. In plaintext all
+//! that can be had is that nothing breaks; sealed, nothing may be felt.
 
 use crate::lab::{End, Lab, PATIENT, TWO, missing, program};
 
@@ -92,4 +92,30 @@ fn probes_that_pretend_to_be_ever_new_peers_are_survived_and_the_true_one_is_let
         assert!(lines < LOG_LINES_MAX, "{lines} lines were logged");
     }
     assert_eq!((near.stop(), far.stop()), (Some(0), Some(0)));
+}
+
+#[test]
+fn what_is_forged_costs_a_sealed_stream_nothing_even_from_the_peers_own_address() {
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (far, near) = lab.start_both(&format!("--mode balance-rr {PATIENT}"));
+    far.await_log_times("-> up: ", 2);
+    let uplink = format!("10.101.0.2:{}", port_of_uplink_a(&far));
+    let stream = lab.stream(Lab::UP, 10_000, || {
+        for flags in [
+            format!("--to {GATEWAY_LISTENS}"),
+            format!("--probes --from {uplink} --to {GATEWAY_LISTENS} --rate 10000"),
+            format!("--probes --from {GATEWAY_LISTENS} --to {uplink} --rate 10000"),
+        ] {
+            flood(&lab, &format!("{flags} --duration 2s --seed 1"));
+        }
+    });
+    assert_eq!(missing(&stream), 0, "{}", far.counters());
+    for end in [&far, &near] {
+        let counters = end.counters();
+        let refused = ["unsealed", "handshake_malformed", "handshake_mac"].map(|key| counted(&counters, key));
+        assert!(refused.iter().sum::<u64>() > 10_000, "the flood did come: {counters}");
+        assert!(!end.log().contains("has moved") && !end.log().contains("restarted"), "{}", end.log());
+    }
+    let (delivered, sent) = (counted(&far.counters(), "delivered"), counted(&near.counters(), "sent"));
+    assert!(delivered <= sent && sent - delivered <= UNDER_WAY_MAX, "{delivered} delivered, {sent} sent: some got in");
 }
