@@ -61,7 +61,8 @@ impl From<DropReason> for Refused {
 
 /// What has been answered last, so that copies of the question get the same answer.
 struct Answered {
-    question: [u8; initiation::MAC1.end],
+    /// Without what is in front, which nobody vouches for: whoever can change that must not make another question of it.
+    question: [u8; initiation::NOISE.end - initiation::NOISE.start],
     answer: [u8; RESPONSE_LENGTH],
 }
 
@@ -211,7 +212,7 @@ impl Responder {
             peer_position: request.position,
         };
         peer.sessions.offer(Session::new(now, &agreement));
-        let question = bytes[..initiation::MAC1.end].try_into().expect("the range is that long");
+        let question = bytes[initiation::NOISE].try_into().expect("the range is that long");
         peer.answered = Some(Box::new(Answered { question, answer }));
         Ok(Granted { answer })
     }
@@ -220,7 +221,7 @@ impl Responder {
     /// lost.
     fn repeat(&self, bytes: &[u8; INITIATION_LENGTH]) -> Option<Granted> {
         let answered = self.peers.iter().filter_map(|peer| peer.answered.as_ref());
-        let same = answered.into_iter().find(|answered| answered.question == bytes[..initiation::MAC1.end])?;
+        let same = answered.into_iter().find(|answered| answered.question == bytes[initiation::NOISE])?;
         Some(Granted { answer: same.answer })
     }
 
