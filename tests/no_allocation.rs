@@ -1,5 +1,6 @@
 //! Once it has been made, the core allocates nothing for a packet: a counting allocator looks on while two ends talk,
-//! in every mode, with loss, reordering and probes, and while super-frames are cut and merged.
+//! in every mode, with loss, reordering and probes, while frames are sealed and opened, and while super-frames are cut and
+//! merged.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -10,10 +11,18 @@ use braid::offload::checksum::Sum;
 use braid::offload::coalesce::{Coalescer, Finished, Joined, Kinds, SUPER_HEADER_MAX};
 use braid::offload::split::Split;
 use braid::offload::vnet_header::{Checksum, Segmentation, VnetHeader};
+use braid::proto::endpoint::{Datagram, Endpoint, HandshakeDestination, Security};
 use braid::proto::scheduler::{Mode, SchedulerConfig};
+use braid::proto::session::cipher::Ciphers;
+use braid::proto::session::initiator::{Initiator, InitiatorSettings};
+use braid::proto::session::keys::{PresharedKey, PrivateKey};
+use braid::proto::session::responder::{Admitted, Responder};
+use braid::proto::session::transport::OVERHEAD;
+use braid::proto::session::{Host, Identity};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
 use braid::proto::uplink::{UplinkId, UplinkName};
+use braid::proto::wire::KEYED_HEADER_LENGTH;
 
 /// Counts what this thread asks for.
 struct Counting;
@@ -65,6 +74,19 @@ impl Payload for Packet {
 
     fn advance(&mut self, count: usize) {
         self.start += count;
+    }
+}
+
+impl Datagram for Packet {
+    type Payload = Self;
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    fn into_payload(mut self, range: std::ops::Range<usize>) -> Self {
+        (self.start, self.end) = (self.start + range.start, self.start + range.end);
+        self
     }
 }
 
@@ -154,6 +176,98 @@ fn the_core_allocates_nothing_for_a_packet() {
         assert!(ends[1].counters().delivered.packets > 19_000, "{mode:?}: {:?}", ends[1].counters());
         assert_eq!(allocations, 0, "{mode:?}");
     }
+}
+
+/// Counts up, and calls that random.
+struct CountingHost(u8);
+
+impl Host for CountingHost {
+    fn fill_random(&mut self, bytes: &mut [u8]) {
+        self.0 = self.0.wrapping_add(1);
+        bytes.fill(self.0);
+    }
+
+    fn time_of_day(&mut self) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+fn sealed_pair(host: &mut CountingHost) -> [Endpoint<Packet>; 2] {
+    let keys = [1, 2].map(|byte| PrivateKey::from_random([byte; 32]));
+    let [of_box, of_gateway] = keys.each_ref().map(PrivateKey::public);
+    let [own, gateways] = keys.map(|private_key| Identity { private_key, ciphers: Ciphers::ALL, epoch: 1 });
+    let preshared = PresharedKey::NONE;
+    let rekey_interval = Duration::from_secs(120);
+    let settings = InitiatorSettings { identity: own, peer: of_gateway, preshared: preshared.clone(), rekey_interval };
+    let initiator = Security::Box(Box::new(Initiator::new(host, settings)));
+    let admitted = vec![Admitted { peer: of_box, preshared }];
+    let responder = Security::Gateway(Box::new(Responder::new(host, gateways, 0, admitted)));
+    [
+        Endpoint::new(vec![tunnel(Role::Box, Mode::Broadcast)], initiator),
+        Endpoint::new(vec![tunnel(Role::Gateway, Mode::Broadcast)], responder),
+    ]
+}
+
+/// One sealed end's turn.
+fn sealed_turn(
+    now: Instant,
+    host: &mut CountingHost,
+    end: &mut Endpoint<Packet>,
+    inbox: &mut Flying,
+    outbox: &mut Flying,
+) {
+    let role = if end.tunnels()[0].epoch() == 1 { Role::Box } else { Role::Gateway };
+    while let Some((_, uplink, packet)) = inbox.pop_front() {
+        end.handle_datagram(now, host, arrival(role, uplink), packet);
+    }
+    if end.poll_timeout(now).0 <= now {
+        end.handle_timeout(now, host);
+    }
+    while let Some(frame) = end.tunnel_mut(0).poll_frame() {
+        let room = ([0; KEYED_HEADER_LENGTH], [0; OVERHEAD - KEYED_HEADER_LENGTH]);
+        let mut packet = Packet::of(&[&room.0, frame.payload.bytes(), &room.1]);
+        if end.seal_frame(now, 0, frame.sequence, packet.bytes_mut()).is_ok() {
+            frame.uplinks.iter().for_each(|uplink| outbox.push_back((now, uplink, packet)));
+        }
+    }
+    while end.poll_control(now, 0, |uplink, bytes| outbox.push_back((now, uplink, Packet::of(&[bytes])))) {}
+    while let Some(transmit) = end.poll_handshake() {
+        let uplink = match transmit.destination {
+            HandshakeDestination::Uplink(uplink) => uplink,
+            HandshakeDestination::Path(_) => UplinkId::new(0).expect("within range"),
+        };
+        outbox.push_back((now, uplink, Packet::of(&[transmit.bytes()])));
+    }
+    while end.tunnel_mut(0).poll_deliver().is_some() {}
+    while end.tunnel_mut(0).poll_event().is_some() {}
+}
+
+#[test]
+fn sealing_and_opening_allocate_nothing() {
+    let mut host = CountingHost(0);
+    let mut ends = sealed_pair(&mut host);
+    let mut flying = [Flying::with_capacity(1 << 12), Flying::with_capacity(1 << 12)];
+    for number in [0, 1] {
+        ends[0].handle_uplink_attached(Instant::ZERO, UplinkId::new(number).expect("within range"));
+    }
+    let mut run = |steps: std::ops::Range<u64>| {
+        for step in steps {
+            let now = Instant::from_nanos(step * 500_000);
+            let frame = Packet::of(&[&step.to_be_bytes(), &[0; 100]]);
+            ends.iter_mut().for_each(|end| end.tunnel_mut(0).handle_frame(now, frame));
+            let [to_box, to_gateway] = &mut flying;
+            sealed_turn(now, &mut host, &mut ends[0], to_box, to_gateway);
+            sealed_turn(now, &mut host, &mut ends[1], to_gateway, to_box);
+        }
+        ends[1].tunnels()[0].counters().delivered.packets
+    };
+    // Handshakes may.
+    let warm = run(0..1_000);
+    let before = ALLOCATIONS.with(Cell::get);
+    let delivered = run(1_000..20_000) - warm;
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert!(warm > 0 && delivered >= 18_999, "{warm} {delivered}");
+    assert_eq!(allocations, 0);
 }
 
 /// A super-frame of UDP over IPv4, with 40 segments of 100 bytes.

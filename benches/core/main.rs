@@ -7,6 +7,7 @@ mod offload;
 mod packet;
 mod receive;
 mod scheduler;
+mod session;
 mod tunnel;
 mod wire;
 

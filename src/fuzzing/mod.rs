@@ -5,14 +5,19 @@
 mod config;
 mod control;
 mod decapsulator;
+mod handshake;
 mod offload;
+mod opener;
 mod reorder;
+mod sealed;
 mod tunnel;
 
 pub use config::config;
 pub use control::control;
 pub use decapsulator::decapsulator;
+pub use handshake::handshake;
 pub use offload::offload;
+pub use opener::opener;
 pub use reorder::reorder;
 pub use tunnel::tunnel;
 

@@ -61,7 +61,8 @@ impl From<DropReason> for Refused {
 
 /// What has been answered last, so that copies of the question get the same answer, and are known for copies later.
 struct Answered {
-    question: [u8; initiation::MAC1.end],
+    /// Without what is in front, which nobody vouches for: whoever can change that must not make another question of it.
+    question: [u8; initiation::NOISE.end - initiation::NOISE.start],
     answer: [u8; RESPONSE_LENGTH],
     /// The box has used the session.
     is_over: bool,
@@ -218,7 +219,7 @@ impl Responder {
             peer_position: request.position,
         };
         peer.sessions.offer(Session::new(now, &agreement));
-        let question = bytes[..initiation::MAC1.end].try_into().expect("the range is that long");
+        let question = bytes[initiation::NOISE].try_into().expect("the range is that long");
         peer.answered = Some(Box::new(Answered { question, answer, is_over: false }));
         Ok(Granted { answer })
     }
@@ -226,7 +227,7 @@ impl Responder {
     /// What was answered to the same question, which comes again by another uplink, or because the answer was lost.
     fn find_answered(&self, bytes: &[u8; INITIATION_LENGTH]) -> Option<&Answered> {
         let mut answered = self.peers.iter().filter_map(|peer| peer.answered.as_deref());
-        answered.find(|answered| answered.question == bytes[..initiation::MAC1.end])
+        answered.find(|answered| answered.question == bytes[initiation::NOISE])
     }
 
     /// Whether the costly work may be done for whoever this is.
