@@ -108,12 +108,7 @@ fn resolve_neighbours() -> Result<(), String> {
 
 /// What an end is started with.
 #[must_use]
-pub fn arguments(
-    which: Which,
-    scenario: &Scenario,
-    options: &TunnelOptions,
-    protection: &Protection,
-) -> Vec<String> {
+pub fn arguments(which: Which, scenario: &Scenario, options: &TunnelOptions, protection: &Protection) -> Vec<String> {
     let mut arguments = protection.flags(which);
     match which {
         Which::Gateway => {
