@@ -10,7 +10,7 @@ const UNDER_WAY_MAX: u64 = 4;
 /// What an end may log of all that, of tens of thousands of probes.
 const LOG_LINES_MAX: usize = 2_000;
 /// The provider of uplink `a`, from where both ends can be reached past the emulated link.
-const PROVIDER: &str = "braid-isp-a";
+pub const PROVIDER: &str = "braid-isp-a";
 const GATEWAY_LISTENS: &str = "203.0.113.1:4754";
 
 fn flood(lab: &Lab, flags: &str) {
@@ -20,7 +20,7 @@ fn flood(lab: &Lab, flags: &str) {
 }
 
 /// A number that an end has counted, 0 if it does not mention it.
-fn counted(counters: &str, key: &str) -> u64 {
+pub fn counted(counters: &str, key: &str) -> u64 {
     let word = counters.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     word.map_or(0, |number| number.parse().expect("a number"))
 }

@@ -215,11 +215,13 @@ impl Lab {
         self.start(GATEWAY, "braid-gateway", &format!("{listen} --address {GATEWAY_ADDRESS}/24 {flags}"))
     }
 
-    /// Starts a box with uplinks `a` and `b` and these flags added, and waits until it is ready.
+    /// Starts a box with uplinks `a` and `b` and these flags added, and waits until it is ready. One that is given another
+    /// TAP is given its addresses, too.
     pub fn start_box(&self, flags: &str) -> End {
         let gateway = if flags.contains("--gateway") { "" } else { "--gateway 203.0.113.1" };
         let uplinks = if flags.contains("--uplink") { "" } else { "--uplink dev=a --uplink dev=b" };
-        self.start(BOX, "braid-box", &format!("{gateway} {uplinks} --address {BOX_ADDRESS}/24 {flags}"))
+        let address = if flags.contains("--tap") { "" } else { &format!("--address {BOX_ADDRESS}/24") };
+        self.start(BOX, "braid-box", &format!("{gateway} {uplinks} {address} {flags}"))
     }
 
     /// Starts a gateway of several boxes, which these flags name, and waits until it is ready.

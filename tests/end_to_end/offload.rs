@@ -47,7 +47,8 @@ impl Sight {
     }
 }
 
-fn python(lab: &Lab, namespace: &str, script: &str, arguments: &[&str]) -> Command {
+/// A Python script that runs in a namespace.
+pub fn python(lab: &Lab, namespace: &str, script: &str, arguments: &[&str]) -> Command {
     let mut command = lab.command(namespace, "python3 -c");
     command.arg(script).args(arguments);
     command
