@@ -140,6 +140,7 @@ fn base(mode: Mode) -> Plan {
         clean_from: 18 * SECOND,
         quiet_from: 22 * SECOND,
         until: 24 * SECOND,
+        rekey_interval: None,
     }
 }
 

@@ -95,9 +95,12 @@ pub fn plan(seed: u64, seconds: u64) -> Plan {
     incidents.push((heal_at, Incident::Heal));
     incidents.sort_by_key(|(at, _)| *at);
     let pauses = if troubles.pauses { draw_pauses(random, heal_at) } else { vec![] };
+    let traffic = [draw_traffic(random, &pauses), draw_traffic(random, &pauses)];
+    let is_sealed = random.below(3) == 0;
+    let rekey_interval = Duration::from_millis(random.between(1_000, 20_000));
     Plan {
         seed,
-        traffic: [draw_traffic(random, &pauses), draw_traffic(random, &pauses)],
+        traffic,
         ends,
         tap_mtu: 1450,
         uplinks,
@@ -105,6 +108,7 @@ pub fn plan(seed: u64, seconds: u64) -> Plan {
         clean_from,
         quiet_from,
         until,
+        rekey_interval: is_sealed.then_some(rekey_interval),
     }
 }
 

@@ -1,11 +1,19 @@
 //! One end in a simulated world: the core with its own clock, and the little that a shell has around it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Nanoseconds;
 use super::plan::{BOX, EndPlan, Plan};
+use super::random::Random;
+use crate::proto::endpoint::{Endpoint, Security};
+use crate::proto::session::cipher::Ciphers;
+use crate::proto::session::initiator::{Initiator, InitiatorSettings};
+use crate::proto::session::keys::{PresharedKey, PrivateKey};
+use crate::proto::session::responder::{Admitted, Responder};
+use crate::proto::session::{Host, Identity};
 use crate::proto::stats::{DropCounters, DropReason};
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Role, Settings, Tunnel, UplinkSettings};
@@ -27,7 +35,10 @@ pub enum Waiting<D> {
 /// An end.
 pub struct End<D> {
     /// The core; `None` while the process does not run.
-    pub tunnel: Option<Tunnel<Bytes>>,
+    pub endpoint: Option<Endpoint<Bytes>>,
+    /// What the core has from the machine.
+    pub host: SeededHost,
+    rekey_interval: Option<Duration>,
     /// How far its clock is ahead of the world's.
     pub clock_ahead: Nanoseconds,
     /// When it has something to do.
@@ -59,7 +70,9 @@ impl<D> End<D> {
             uplinks: if end == BOX { uplinks.collect() } else { vec![] },
         };
         Self {
-            tunnel: None,
+            endpoint: None,
+            host: SeededHost { random: Random::new(plan.seed ^ end as u64), time_of_day: Duration::ZERO },
+            rekey_interval: plan.rekey_interval,
             clock_ahead: own.clock_origin,
             due: Nanoseconds::MAX,
             stalled_until: 0,
@@ -73,17 +86,51 @@ impl<D> End<D> {
     /// Starts the process.
     pub fn start(&mut self, now: Nanoseconds, epoch: u64) {
         self.settings.epoch = epoch;
-        self.tunnel = Some(Tunnel::new(self.clock(now), &self.settings));
+        let tunnel = Tunnel::new(self.clock(now), &self.settings);
+        let security = self.security();
+        self.endpoint = Some(Endpoint::new(vec![tunnel], security));
         #[cfg(test)]
-        if let (Some(tunnel), Some(sabotage)) = (&mut self.tunnel, self.sabotage) {
-            tunnel.sabotage(sabotage);
+        if let (Some(endpoint), Some(sabotage)) = (&mut self.endpoint, self.sabotage) {
+            endpoint.tunnel_mut(0).sabotage(sabotage);
         }
         self.due = now;
     }
 
+    fn security(&mut self) -> Security {
+        let Some(rekey_interval) = self.rekey_interval else { return Security::Plaintext };
+        let keys = [1, 2].map(|byte| PrivateKey::from_random([byte; 32]));
+        let [of_box, of_gateway] = keys.each_ref().map(PrivateKey::public);
+        let [private_key_of_box, private_key_of_gateway] = keys;
+        let identity = |private_key| Identity { private_key, ciphers: Ciphers::ALL, epoch: self.settings.epoch };
+        let preshared = PresharedKey::NONE;
+        match self.settings.role {
+            Role::Box => {
+                let identity = identity(private_key_of_box);
+                let settings = InitiatorSettings { identity, peer: of_gateway, preshared, rekey_interval };
+                Security::Box(Box::new(Initiator::new(&mut self.host, settings)))
+            }
+            Role::Gateway => {
+                let identity = identity(private_key_of_gateway);
+                let admitted = vec![Admitted { peer: of_box, preshared }];
+                Security::Gateway(Box::new(Responder::new(&mut self.host, identity, 0, admitted)))
+            }
+        }
+    }
+
+    /// The tunnel, while the process runs.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&Tunnel<Bytes>> {
+        self.endpoint.as_ref().map(|endpoint| &endpoint.tunnels()[0])
+    }
+
+    /// See [`Self::tunnel`].
+    pub fn tunnel_mut(&mut self) -> Option<&mut Tunnel<Bytes>> {
+        self.endpoint.as_mut().map(|endpoint| endpoint.tunnel_mut(0))
+    }
+
     /// Ends the process.
     pub fn stop(&mut self) {
-        self.tunnel = None;
+        self.endpoint = None;
         self.due = Nanoseconds::MAX;
         self.waiting.clear();
         self.stalled_until = 0;
@@ -98,9 +145,9 @@ impl<D> End<D> {
     /// Asks the core when it wants to be woken next.
     pub fn refresh_due(&mut self, now: Nanoseconds) {
         let clock = self.clock(now);
-        self.due = match &mut self.tunnel {
-            Some(tunnel) => {
-                let (at, _) = tunnel.poll_timeout(clock);
+        self.due = match &mut self.endpoint {
+            Some(endpoint) => {
+                let (at, _) = endpoint.poll_timeout(clock);
                 at.as_nanos().saturating_sub(self.clock_ahead).max(now).max(self.stalled_until)
             }
             None => Nanoseconds::MAX,
@@ -110,7 +157,7 @@ impl<D> End<D> {
     /// Whether it gets a CPU now.
     #[must_use]
     pub const fn is_awake(&self, now: Nanoseconds) -> bool {
-        self.tunnel.is_some() && now >= self.stalled_until
+        self.endpoint.is_some() && now >= self.stalled_until
     }
 
     /// Whether it takes what comes now: it is awake, and nothing that came before waits.
@@ -122,7 +169,7 @@ impl<D> End<D> {
     /// Leaves something for when it is awake again; false if there is no room, or nobody there.
     pub fn leave(&mut self, waiting: Waiting<D>) -> bool {
         let is_full = matches!(waiting, Waiting::Frame(..)) && self.waiting.len() >= TAP_QUEUE;
-        if is_full || self.tunnel.is_none() {
+        if is_full || self.endpoint.is_none() {
             return false;
         }
         self.waiting.push_back(waiting);
@@ -132,7 +179,7 @@ impl<D> End<D> {
     /// The uplinks that can be used, and those of them that are up.
     #[must_use]
     pub fn uplinks(&self) -> [UplinkSet; 2] {
-        let Some(tunnel) = &self.tunnel else { return [UplinkSet::EMPTY; 2] };
+        let Some(tunnel) = self.tunnel() else { return [UplinkSet::EMPTY; 2] };
         let attached = tunnel.attached();
         let up = attached.iter().filter(|uplink| tunnel.uplink(*uplink).state() == State::Up).collect();
         [attached, up]
@@ -140,11 +187,29 @@ impl<D> End<D> {
 }
 
 /// Does `step` to a core, and returns what it counted as dropped, if anything.
-pub fn watch_drops(tunnel: &mut Tunnel<Bytes>, step: impl FnOnce(&mut Tunnel<Bytes>)) -> Option<DropReason> {
-    let before = tunnel.drops().total();
-    let counters = tunnel.drops().clone();
-    step(tunnel);
-    if tunnel.drops().total() == before { None } else { first_difference(&counters, tunnel.drops()) }
+pub fn watch_drops(endpoint: &mut Endpoint<Bytes>, step: impl FnOnce(&mut Endpoint<Bytes>)) -> Option<DropReason> {
+    let drops = |endpoint: &Endpoint<Bytes>| [endpoint.drops().clone(), endpoint.tunnels()[0].drops().clone()];
+    let before = drops(endpoint);
+    step(endpoint);
+    let after = drops(endpoint);
+    before.iter().zip(&after).find_map(|(before, after)| first_difference(before, after))
+}
+
+/// Randomness that follows from a seed, and the world's time of day.
+pub struct SeededHost {
+    random: Random,
+    /// What the machine's clock says.
+    pub time_of_day: Duration,
+}
+
+impl Host for SeededHost {
+    fn fill_random(&mut self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = (self.random.next() >> 56) as u8);
+    }
+
+    fn time_of_day(&mut self) -> Duration {
+        self.time_of_day
+    }
 }
 
 fn first_difference(before: &DropCounters, after: &DropCounters) -> Option<DropReason> {

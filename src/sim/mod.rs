@@ -1,8 +1,8 @@
 //! The simulator: the second shell of the core. A virtual clock, model links, and an oracle that sees everything.
 //!
 //! A [`plan::Plan`] says what a world is made of and what befalls it; [`draw`] draws one from a seed, [`cases`] has
-//! those of the committed table. A [`world::World`] drives two [`Tunnel`](crate::proto::tunnel::Tunnel)s through it,
-//! the very code that runs in production, and asks the [`oracle`] about each thing that they do.
+//! those of the committed table. A [`world::World`] drives two [`Endpoint`](crate::proto::endpoint::Endpoint)s through
+//! it, with keys or without, the very code that runs in production, and asks the [`oracle`] about each thing that they do.
 //!
 //! All is whole numbers, and ties are broken by number, so a seed is the same run on every machine.
 //!

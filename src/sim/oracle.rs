@@ -11,6 +11,7 @@
 //! - Each drop has its reason, and the reason is true.
 //! - Nothing disappears: what was handed to an end was sent, delivered, is held, or was counted as dropped.
 //! - What goes by a mode goes where the mode says.
+//! - With keys nothing that was spoiled is ever taken, and new keys take over from old ones without a frame lost.
 //! - Once all is well again, every uplink is up at both ends within a bound, nothing is lost any more, and when traffic
 //!   ends nothing is left in any queue.
 //!
@@ -27,7 +28,7 @@ use super::frame;
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::Mode;
 use crate::proto::stats::DropReason;
-use crate::proto::time::Instant;
+use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::Counters;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
@@ -132,6 +133,8 @@ pub struct Arrived {
     pub is_known_source: bool,
     /// When its way last reordered or duplicated.
     pub reordered: Option<Nanoseconds>,
+    /// When it was sent.
+    pub sent_at: Nanoseconds,
 }
 
 /// Sees everything.
@@ -143,6 +146,8 @@ pub struct Oracle {
     receivers: [Receiver; 2],
     /// How often an end has been stopped.
     stops: u32,
+    /// After how long keys are replaced, where there are some.
+    rekey_interval: Option<Duration>,
     /// Payloads spoiled beyond what UDP notices.
     spoiled: Vec<Bytes>,
 }
@@ -150,9 +155,14 @@ pub struct Oracle {
 type Verdict = Result<(), Violation>;
 
 impl Oracle {
-    /// For ends with these windows, and TAPs with this MTU.
+    /// For ends with these windows, TAPs with this MTU, and keys that are replaced so often, if there are any.
     #[must_use]
-    pub fn new(windows: [Option<Duration>; 2], clocks: [Instant; 2], tap_mtu: u16) -> Self {
+    pub fn new(
+        windows: [Option<Duration>; 2],
+        clocks: [Instant; 2],
+        tap_mtu: u16,
+        rekey_interval: Option<Duration>,
+    ) -> Self {
         let receiver = |end: usize| Receiver {
             window: windows[end],
             life: 0,
@@ -173,6 +183,7 @@ impl Oracle {
             streams: Default::default(),
             receivers: [receiver(0), receiver(1)],
             stops: 0,
+            rekey_interval,
             spoiled: vec![],
         }
     }
@@ -299,9 +310,43 @@ impl Oracle {
                 DropReason::ControlReplayed => self.may_reorder(arrived),
                 DropReason::StaleEpoch => self.stops > 0,
                 DropReason::UnknownSource => !arrived.is_known_source,
+                DropReason::UnknownSession => self.may_be_of_former_keys(arrived),
                 _ => false,
             };
         self.check(is_true, || format!("end {} dropped a control message as {}", arrived.to, reason.name()))
+    }
+
+    /// Whether a datagram may be sealed with keys that its receiver has given up: those of a start before, or those
+    /// before the ones before.
+    fn may_be_of_former_keys(&self, arrived: &Arrived) -> bool {
+        let has_taken_long = |interval: Duration| self.now - arrived.sent_at >= nanos(interval) / 2;
+        self.rekey_interval.is_some_and(|interval| self.stops > 0 || has_taken_long(interval))
+    }
+
+    /// A handshake message has been taken, or dropped for this reason.
+    ///
+    /// # Errors
+    /// If it must not have been dropped.
+    pub fn on_handshake(&mut self, arrived: &Arrived, dropped: Option<DropReason>) -> Verdict {
+        self.receivers[arrived.to].controls += u64::from(dropped.is_none());
+        // A copy that comes late or is spoiled may be dropped as whatever it looks like, but as nothing of the shell's.
+        let is_true = !matches!(dropped, Some(DropReason::NoSession | DropReason::Runt | DropReason::NoBuffer));
+        self.check(is_true, || format!("end {} dropped a handshake message as {dropped:?}", arrived.to))
+    }
+
+    /// A sealed datagram that was spoiled has been handed to an end.
+    ///
+    /// # Errors
+    /// If it was taken.
+    pub fn on_spoiled_sealed(&self, to: usize, dropped: Option<DropReason>) -> Verdict {
+        self.check(dropped.is_some(), || format!("end {to} took what was spoiled for what was sealed"))
+    }
+
+    /// There were no keys to seal frame `number` with, which end `from` had taken on.
+    pub fn on_without_session(&mut self, from: usize, number: u64) {
+        self.receivers[from].dropped_outside += 1;
+        self.receivers[1 - from].has_begun_anew = true;
+        self.streams[from].offers[number as usize].is_sent = false;
     }
 
     fn may_reorder(&self, arrived: &Arrived) -> bool {
@@ -322,6 +367,7 @@ impl Oracle {
                 Some(DropReason::Duplicate) => offer.has_come,
                 Some(DropReason::Late) => self.is_late(arrived, number, &offer),
                 Some(DropReason::UnknownSource) => !arrived.is_known_source,
+                Some(DropReason::UnknownSession) => self.may_be_of_former_keys(arrived),
                 Some(_) => false,
             };
         let verdict = self.check(is_true, || {
@@ -474,17 +520,18 @@ impl Oracle {
         self.receivers[end].dropped_outside += 1;
     }
 
-    /// Nothing has disappeared in an end.
+    /// Nothing has disappeared in an end, which has dropped so many `outside` its tunnel.
     ///
     /// # Errors
     /// If something has.
-    pub fn check_conservation(&self, end: usize, counters: &Counters, held: usize) -> Verdict {
+    pub fn check_conservation(&self, end: usize, counters: &Counters, outside: u64, held: usize) -> Verdict {
         let receiver = &self.receivers[end];
         let came_to = counters.sent.packets
             + counters.delivered.packets
             + held as u64
             + receiver.controls
-            + counters.drops.total();
+            + counters.drops.total()
+            + outside;
         let holds = receiver.handed + receiver.dropped_outside == came_to;
         self.check(holds, || {
             format!(

@@ -164,4 +164,6 @@ pub struct Plan {
     pub quiet_from: Nanoseconds,
     /// When it ends.
     pub until: Nanoseconds,
+    /// After how long keys are replaced; `None` if there are none.
+    pub rekey_interval: Option<Duration>,
 }

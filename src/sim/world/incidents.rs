@@ -1,5 +1,7 @@
 //! What befalls a world.
 
+use std::time::Duration;
+
 use super::{Step, World};
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::uplink::measure::PartsPerMillion;
@@ -26,14 +28,14 @@ impl World {
                 self.oracle.on_jumped(end, self.ends[end].clock(self.now));
                 self.ends[end].refresh_due(self.now);
             }
-            Incident::Stall { end, lasting } if self.ends[end].tunnel.is_some() => {
+            Incident::Stall { end, lasting } if self.ends[end].endpoint.is_some() => {
                 self.ends[end].stalled_until = self.now + lasting.as_nanos() as Nanoseconds;
                 self.ends[end].refresh_due(self.now);
             }
             Incident::Stall { .. } => {}
             Incident::Stop { end, says_bye } => return self.stop(end, says_bye),
             Incident::Start { end } => {
-                if self.ends[end].tunnel.is_none() {
+                if self.ends[end].endpoint.is_none() {
                     self.start(end);
                 }
             }
@@ -64,11 +66,11 @@ impl World {
 
     fn learn_carrier(&mut self, uplink: usize) -> Step {
         let (clock, has_carrier) = (self.ends[BOX].clock(self.now), self.lines[uplink].has_carrier);
-        let Some(tunnel) = &mut self.ends[BOX].tunnel else { return Ok(()) };
+        let Some(endpoint) = &mut self.ends[BOX].endpoint else { return Ok(()) };
         if has_carrier {
-            tunnel.handle_uplink_attached(clock, Self::id(uplink));
+            endpoint.handle_uplink_attached(clock, Self::id(uplink));
         } else {
-            tunnel.handle_uplink_detached(clock, Self::id(uplink), Reason::NoCarrier);
+            endpoint.tunnel_mut(0).handle_uplink_detached(clock, Self::id(uplink), Reason::NoCarrier);
         }
         self.drain(BOX)
     }
@@ -78,22 +80,28 @@ impl World {
         let has_lost_clock = self.random.below(8) == 0;
         let time_of_day = self.now / MILLISECOND + if has_lost_clock { 0 } else { TIME_OF_DAY };
         let epoch = epoch(time_of_day, self.random.next());
+        // What the gateway goes by is when a box asks, and by then its clock has been set.
+        self.set_time_of_day(end);
         self.ends[end].start(self.now, epoch);
         self.say(|| format!("end {end} starts, epoch {epoch:x}"));
         if end == BOX {
             let clock = self.ends[BOX].clock(self.now);
             for (uplink, line) in self.lines.iter_mut().enumerate() {
                 line.port += 1;
-                if let (true, Some(tunnel)) = (line.has_carrier, &mut self.ends[BOX].tunnel) {
-                    tunnel.handle_uplink_attached(clock, Self::id(uplink));
+                if let (true, Some(endpoint)) = (line.has_carrier, &mut self.ends[BOX].endpoint) {
+                    endpoint.handle_uplink_attached(clock, Self::id(uplink));
                 }
             }
         }
     }
 
+    pub(super) fn set_time_of_day(&mut self, end: usize) {
+        self.ends[end].host.time_of_day = Duration::from_millis(TIME_OF_DAY) + Duration::from_nanos(self.now);
+    }
+
     fn stop(&mut self, end: usize, says_bye: bool) -> Step {
         let clock = self.ends[end].clock(self.now);
-        let Some(tunnel) = &mut self.ends[end].tunnel else { return Ok(()) };
+        let Some(tunnel) = self.ends[end].tunnel_mut() else { return Ok(()) };
         if says_bye {
             tunnel.handle_shutdown(clock);
             self.drain(end)?;
@@ -116,7 +124,7 @@ impl World {
         }
         for end in [GATEWAY, BOX] {
             self.ends[end].stalled_until = self.now;
-            if self.ends[end].tunnel.is_none() {
+            if self.ends[end].endpoint.is_none() {
                 self.start(end);
             }
             self.ends[end].refresh_due(self.now);

@@ -8,7 +8,7 @@ mod network;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use network::{Cargo, Line, Parcel};
 
 use super::end::{End, Waiting, watch_drops};
@@ -19,12 +19,13 @@ use super::plan::{BOX, DOWN, GATEWAY, Plan, TrafficPlan, UP};
 use super::random::Random;
 use super::report::Report;
 use super::{MILLISECOND, Nanoseconds, SECOND};
-use crate::proto::tunnel::{Event, Path};
+use crate::proto::endpoint::HandshakeDestination;
+use crate::proto::session::transport::OVERHEAD;
+use crate::proto::tunnel::{Event, FrameTransmit, Path};
 use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
-use crate::proto::wire::FRAME_HEADER_LENGTH;
-use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX, KEYED_HEADER_LENGTH};
 
 /// How often conservation is checked.
 const AUDIT_EVERY: Nanoseconds = SECOND;
@@ -65,7 +66,7 @@ impl World {
             next_offer: [SECOND; 2],
             next_incident: 0,
             next_audit: AUDIT_EVERY,
-            oracle: Oracle::new(windows, clocks, plan.tap_mtu),
+            oracle: Oracle::new(windows, clocks, plan.tap_mtu, plan.rekey_interval),
             random,
             all_up_since: None,
             tell,
@@ -188,12 +189,12 @@ impl World {
     }
 
     fn hand_frame(&mut self, from: usize, number: u64, frame: Bytes) -> Step {
-        let (clock, length) = (self.ends[from].clock(self.now), frame.len());
+        let clock = self.ends[from].clock(self.now);
         let uplinks = self.ends[from].uplinks();
         let mode = self.plan.ends[from].scheduler.mode;
-        let Some(tunnel) = &mut self.ends[from].tunnel else { return Ok(()) };
-        let dropped = watch_drops(tunnel, |tunnel| tunnel.handle_frame(clock, frame));
-        let transmit = tunnel.poll_frame();
+        let Some(endpoint) = &mut self.ends[from].endpoint else { return Ok(()) };
+        let dropped = watch_drops(endpoint, |endpoint| endpoint.tunnel_mut(0).handle_frame(clock, frame));
+        let transmit = endpoint.tunnel_mut(0).poll_frame();
         let outcome = match (dropped, &transmit) {
             (Some(reason), _) => Err(reason),
             (None, Some(transmit)) => Ok(transmit.uplinks),
@@ -201,15 +202,35 @@ impl World {
         };
         self.oracle.on_handed(from, number, mode, outcome, uplinks)?;
         if let Some(transmit) = transmit {
-            let mut bytes = BytesMut::with_capacity(FRAME_HEADER_LENGTH + length);
-            bytes.extend_from_slice(&transmit.plaintext_header());
-            bytes.extend_from_slice(&transmit.payload);
-            let bytes = bytes.freeze();
+            let Some(bytes) = self.encapsulate(from, number, &transmit)? else { return self.drain(from) };
             for uplink in transmit.uplinks.iter() {
                 self.transmit(from, uplink, bytes.clone(), Cargo::Frame(number));
             }
         }
         self.drain(from)
+    }
+
+    /// The datagram for a frame; none if there are no keys to seal it with.
+    fn encapsulate(
+        &mut self,
+        from: usize,
+        number: u64,
+        transmit: &FrameTransmit<Bytes>,
+    ) -> Result<Option<Bytes>, Violation> {
+        if self.plan.rekey_interval.is_none() {
+            return Ok(Some([&transmit.plaintext_header()[..], &transmit.payload].concat().into()));
+        }
+        let clock = self.ends[from].clock(self.now);
+        let Some(endpoint) = &mut self.ends[from].endpoint else { return Ok(None) };
+        let mut datagram = vec![0; transmit.payload.len() + OVERHEAD];
+        datagram[KEYED_HEADER_LENGTH..][..transmit.payload.len()].copy_from_slice(&transmit.payload);
+        if let Err(reason) = endpoint.seal_frame(clock, 0, transmit.sequence, &mut datagram) {
+            endpoint.tunnel_mut(0).count_drops(reason, 1);
+            self.oracle.on_without_session(from, number);
+            let is_well = self.now >= self.plan.clean_from;
+            return if is_well { Err(self.objection(format!("end {from} has no session"))) } else { Ok(None) };
+        }
+        Ok(Some(datagram.into()))
     }
 
     fn wake(&mut self, end: usize) -> Step {
@@ -227,10 +248,11 @@ impl World {
         }
         if self.ends[end].due <= self.now {
             let clock = self.ends[end].clock(self.now);
-            if let Some(tunnel) = &mut self.ends[end].tunnel
-                && tunnel.poll_timeout(clock).0 <= clock
+            self.set_time_of_day(end);
+            if let End { endpoint: Some(endpoint), host, .. } = &mut self.ends[end]
+                && endpoint.poll_timeout(clock).0 <= clock
             {
-                tunnel.handle_timeout(clock);
+                endpoint.handle_timeout(clock, host);
             }
             self.drain(end)?;
         }
@@ -240,14 +262,28 @@ impl World {
     /// Takes out all that the core wants sent, delivered and told, in the order that its contract asks for.
     fn drain(&mut self, end: usize) -> Step {
         let clock = self.ends[end].clock(self.now);
-        while let Some(mut control) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_control()) {
-            let bytes = Bytes::copy_from_slice(control.plaintext());
-            self.transmit(end, control.uplink, bytes, Cargo::Control);
+        while let Some(endpoint) = &mut self.ends[end].endpoint {
+            let mut made = None;
+            let was_one = endpoint.poll_control(clock, 0, |uplink, bytes| {
+                made = Some((uplink, Bytes::copy_from_slice(bytes)));
+            });
+            match made {
+                Some((uplink, bytes)) => self.transmit(end, uplink, bytes, Cargo::Control),
+                None if was_one => self.oracle.on_dropped_outside(end),
+                None => break,
+            }
         }
-        while let Some(delivered) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_deliver()) {
+        while let Some(transmit) = self.ends[end].endpoint.as_mut().and_then(|endpoint| endpoint.poll_handshake()) {
+            let bytes = Bytes::copy_from_slice(transmit.bytes());
+            match transmit.destination {
+                HandshakeDestination::Uplink(uplink) => self.transmit(end, uplink, bytes, Cargo::Handshake),
+                HandshakeDestination::Path(path) => self.transmit_to(path, bytes),
+            }
+        }
+        while let Some(delivered) = self.ends[end].tunnel_mut().and_then(|tunnel| tunnel.poll_deliver()) {
             self.oracle.on_delivered(end, clock, &delivered)?;
         }
-        while let Some((event, _)) = self.ends[end].tunnel.as_mut().and_then(|tunnel| tunnel.poll_event()) {
+        while let Some((event, _)) = self.ends[end].tunnel_mut().and_then(|tunnel| tunnel.poll_event()) {
             self.on_event(end, &event)?;
         }
         self.ends[end].refresh_due(self.now);
@@ -293,7 +329,7 @@ impl World {
         let now = self.now;
         let wants = self.ends.each_mut().map(|end| {
             let clock = end.clock(now);
-            end.tunnel.as_mut().map(|tunnel| tunnel.poll_timeout(clock)).map(|(at, why)| (at.since(clock), why))
+            end.endpoint.as_mut().map(|endpoint| endpoint.poll_timeout(clock)).map(|(at, why)| (at.since(clock), why))
         });
         self.objection(format!("time stands still: the ends want to be woken in, and for: {wants:?}"))
     }
@@ -301,8 +337,9 @@ impl World {
     fn audit(&mut self) -> Step {
         self.next_audit = self.now + AUDIT_EVERY;
         for end in [BOX, GATEWAY] {
-            if let Some(tunnel) = &self.ends[end].tunnel {
-                self.oracle.check_conservation(end, &tunnel.counters(), tunnel.held())?;
+            if let Some(endpoint) = &self.ends[end].endpoint {
+                let (tunnel, outside) = (&endpoint.tunnels()[0], endpoint.drops().total());
+                self.oracle.check_conservation(end, &tunnel.counters(), outside, tunnel.held())?;
             }
         }
         for (uplink, line) in self.lines.iter().enumerate() {
@@ -322,7 +359,7 @@ impl World {
 
     fn check_all_up(&self) -> Step {
         for end in [BOX, GATEWAY] {
-            let Some(tunnel) = &self.ends[end].tunnel else { continue };
+            let Some(tunnel) = self.ends[end].tunnel() else { continue };
             for uplink in (0..self.lines.len()).map(Self::id) {
                 let state = tunnel.uplink(uplink).state();
                 self.oracle.check_up(end, uplink, state == State::Up, state.name())?;
@@ -335,7 +372,7 @@ impl World {
         self.now = self.plan.until;
         self.oracle.set_now(self.now);
         self.audit()?;
-        let tunnels = self.ends.each_ref().map(|end| end.tunnel.as_ref());
+        let tunnels = self.ends.each_ref().map(End::tunnel);
         let [Some(box_end), Some(gateway)] = tunnels else {
             return Err(self.objection("an end does not run at the end".to_owned()));
         };

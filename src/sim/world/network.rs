@@ -1,13 +1,16 @@
 //! What is under way between the ends.
 
-use bytes::Bytes;
+use std::net::IpAddr;
+
+use bytes::{Bytes, BytesMut};
 
 use super::{Step, World};
 use crate::proto::stats::DropReason;
+use crate::proto::tunnel::Path;
 use crate::proto::uplink::UplinkId;
 use crate::proto::wire::{self, Datagram};
 use crate::sim::Nanoseconds;
-use crate::sim::end::{Waiting, arrival, watch_drops};
+use crate::sim::end::{End, Waiting, arrival, watch_drops};
 use crate::sim::frame;
 use crate::sim::link::{Departure, Link, LinkSettings};
 use crate::sim::oracle::Arrived;
@@ -26,6 +29,7 @@ const ECONNREFUSED: i32 = 111;
 pub(super) enum Cargo {
     Frame(u64),
     Control,
+    Handshake,
     /// The answer of a host where nobody listens (ICMP).
     Refusal,
 }
@@ -39,6 +43,7 @@ pub(super) struct Parcel {
     port: u16,
     /// In which of its lives its sender has sent it.
     sender_life: u32,
+    sent_at: Nanoseconds,
     is_deceptive: bool,
 }
 
@@ -91,7 +96,9 @@ impl World {
     pub(super) fn hand_datagram(&mut self, to: usize, uplink: UplinkId, parcel: Parcel) -> Step {
         let clock = self.ends[to].clock(self.now);
         let reordered = self.lines[uplink.index()].reordered[1 - to];
-        let Some(tunnel) = &mut self.ends[to].tunnel else { return Ok(()) };
+        self.set_time_of_day(to);
+        let End { endpoint: Some(endpoint), host, .. } = &mut self.ends[to] else { return Ok(()) };
+        let tunnel = endpoint.tunnel_mut(0);
         if parcel.cargo == Cargo::Refusal {
             tunnel.handle_send_error(clock, uplink, ECONNREFUSED);
             return self.drain(to);
@@ -105,13 +112,18 @@ impl World {
             is_heard: tunnel.uplink(uplink).is_heard(clock),
             is_known_source: tunnel.uplink(uplink).is_of_peer() && (to == BOX || tunnel.path(uplink) == Some(path)),
             reordered,
+            sent_at: parcel.sent_at,
         };
         self.oracle.on_arriving(&arrived);
         let bytes = parcel.bytes.clone();
-        let dropped = watch_drops(tunnel, |tunnel| {
-            tunnel.handle_datagram(clock, arrival(to, uplink, path), parcel.bytes);
+        let dropped = watch_drops(endpoint, |endpoint| {
+            endpoint.handle_datagram(clock, host, arrival(to, uplink, path), BytesMut::from(&parcel.bytes[..]));
         });
         match parcel.cargo {
+            Cargo::Handshake => self.oracle.on_handshake(&arrived, dropped)?,
+            _ if parcel.is_deceptive && self.plan.rekey_interval.is_some() => {
+                self.oracle.on_spoiled_sealed(to, dropped)?;
+            }
             _ if parcel.is_deceptive => {
                 let is_control = matches!(wire::parse(&bytes), Ok(Datagram::Control { .. }));
                 self.say(|| format!("end {to} is handed what was spoiled: {bytes:02x?}: {dropped:?}"));
@@ -127,7 +139,7 @@ impl World {
         let line = &mut self.lines[uplink.index()];
         if from == BOX && !line.has_carrier {
             let clock = self.ends[BOX].clock(self.now);
-            if let Some(tunnel) = &mut self.ends[BOX].tunnel {
+            if let Some(tunnel) = self.ends[BOX].tunnel_mut() {
                 tunnel.count_drops(DropReason::SendFailed, 1);
                 tunnel.handle_send_error(clock, uplink, ENETDOWN);
                 self.oracle.on_dropped_outside(BOX);
@@ -136,7 +148,7 @@ impl World {
         }
         let port = match from {
             BOX => line.port,
-            _ => match self.ends[GATEWAY].tunnel.as_ref().and_then(|tunnel| tunnel.path(uplink)) {
+            _ => match self.ends[GATEWAY].tunnel().and_then(|tunnel| tunnel.path(uplink)) {
                 Some(path) => path.remote.port(),
                 None => return,
             },
@@ -144,9 +156,16 @@ impl World {
         self.enter(from, uplink.index(), (bytes, cargo), port);
     }
 
+    /// Sends an answer to where its question came from.
+    pub(super) fn transmit_to(&mut self, to: Path, bytes: Bytes) {
+        let IpAddr::V4(address) = to.remote.ip() else { return };
+        let uplink = usize::from(address.octets()[3]);
+        self.enter(GATEWAY, uplink, (bytes, Cargo::Handshake), to.remote.port());
+    }
+
     fn enter(&mut self, from: usize, uplink: usize, (bytes, cargo): (Bytes, Cargo), port: u16) {
         let (length, sender_life) = (bytes.len() + IP_AND_UDP, self.oracle.life(from));
-        let parcel = Parcel { bytes, cargo, port, sender_life, is_deceptive: false };
+        let parcel = Parcel { bytes, cargo, port, sender_life, sent_at: self.now, is_deceptive: false };
         self.lines[uplink].ways[from].enter(self.now, length, parcel);
     }
 }
