@@ -188,10 +188,10 @@ fn replayed_frames_control_messages_and_handshakes_change_nothing() {
     let mut sent = Value::Null;
     let drops = scene.assert_unharmed(5_000, || sent = scene.attack_by("replay", &file));
     drops.assert_all_dropped(&sent);
-    for reason in ["late", "unknown_source", "control_replayed", "handshake_replayed"] {
+    for reason in ["duplicate", "unknown_source", "control_replayed", "handshake_over"] {
         drops.assert_gateway(&[reason], 1);
     }
-    for reason in ["late", "control_replayed", "handshake_over"] {
+    for reason in ["duplicate", "control_replayed", "handshake_over"] {
         drops.assert_box(&[reason], 1);
     }
     let log = scene.far.log();
@@ -212,10 +212,9 @@ fn what_was_captured_before_both_ends_were_started_again_is_of_no_use() {
     scene.await_well();
     let mut sent = Value::Null;
     let drops = scene.assert_unharmed(5_000, || sent = scene.attack_by("replay", &file));
-    drops.assert_all_dropped(&sent);
+    // The box has other ports by now, and so hears nothing of what is sent to those that it had.
     drops.assert_gateway(&["unknown_session", "unauthenticated"], most_of(&sent, "gateway") * 8 / 10);
     drops.assert_gateway(&["handshake_replayed"], 1);
-    drops.assert_box(&["unknown_session", "unauthenticated"], most_of(&sent, "box") * 8 / 10);
     assert!(!scene.far.log().contains("has moved"), "{}", scene.far.log());
 }
 

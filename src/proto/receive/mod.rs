@@ -154,7 +154,11 @@ impl<T> Receiver<T> {
             Seen::Duplicate => Err(DropReason::Duplicate),
             Seen::TooOld => Err(DropReason::Late),
         };
-        self.show(now, uplink, sequence + 1);
+        // A copy says nothing of the uplink that it seems to come by: whoever has seen a frame, on any uplink, can send it
+        // again as if by another, on which earlier ones may still be under way.
+        if taken != Err(DropReason::Duplicate) {
+            self.show(now, uplink, sequence + 1);
+        }
         self.settle(now);
         taken
     }
