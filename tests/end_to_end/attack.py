@@ -9,6 +9,7 @@ of their own (raw(7), IP_HDRINCL), and print how many they have sent to either e
 import base64
 import hashlib
 import json
+import os
 import random
 import select
 import socket
@@ -223,6 +224,7 @@ def ask(public):
 
 
 def flood(seconds, rate, key):
+    os.nice(10)
     seconds, rate = float(seconds), float(rate)
     public = b"" if key == "random" else base64.b64decode(key)
     packets = []
