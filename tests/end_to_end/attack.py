@@ -42,7 +42,7 @@ def packet(datagram):
 
 
 def sniff(device, kind):
-    into = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
+    into = socket.socket(socket.AF_PACKET, kind, 0)  # Nothing, until it is bound to an interface.
     into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     into.bind((device, ETH_P_ALL))
     return into
