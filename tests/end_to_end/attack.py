@@ -2,9 +2,9 @@
 
 `capture FILE DEV...` writes down the tunnel's datagrams on interfaces, and `watch DEV` prints the frames that an interface
 is given and that are not the tests' own, each until its standard input ends. The others send datagrams with IP headers
-of their own (raw(7), IP_HDRINCL), and print how many they have sent to either end, as JSON: `forge FILE`, `replay FILE`,
-`flip FILE` and `cut FILE` go by what was captured, `hijack SECONDS DEV...` by what comes meanwhile, and
-`flood SECONDS KEY|random` by nothing: it asks for sessions from everywhere."""
+of their own (raw(7), IP_HDRINCL), and print how many they have sent to either end, as JSON: `forge FILE`, `replay FILE [PORT]`,
+`flip FILE` and `cut FILE` go by what was captured, `hijack nowhere|uplinks SECONDS DEV...` by what comes meanwhile, and
+`flood SECONDS RATE KEY|random` by nothing: it asks for sessions from everywhere."""
 
 import base64
 import hashlib
@@ -29,6 +29,7 @@ LONGEST = 1500
 INITIATION_LENGTH, MAC1_AT = 185, 153
 # What any end copes with, so that all of an attack arrives: what is tested is not how fast.
 AT_ONCE, PAUSE = 10, 0.002
+FLOOD_AT_ONCE = 128
 
 Datagram = namedtuple("Datagram", "source source_port destination destination_port payload")
 
@@ -41,7 +42,7 @@ def packet(datagram):
 
 
 def sniff(device, kind):
-    into = socket.socket(socket.AF_PACKET, kind, socket.htons(ETH_P_ALL))
+    into = socket.socket(socket.AF_PACKET, kind, 0)  # Nothing, until it is bound to an interface.
     into.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
     into.bind((device, ETH_P_ALL))
     return into
@@ -156,9 +157,16 @@ def forge(file):
     sender.report()
 
 
-def replay(file):
+def at_port(datagram, port):
+    """To or from that port of the box's first uplink."""
+    if datagram.source == UPLINK_A:
+        return datagram._replace(source_port=port)
+    return datagram._replace(destination_port=port) if datagram.destination == UPLINK_A else datagram
+
+
+def replay(file, port=None):
     sender = Sender()
-    everything = list(captured(file))
+    everything = [at_port(datagram, int(port)) if port else datagram for datagram in captured(file)]
     uplinks = sorted({datagram[:2] for datagram in everything if datagram.destination == GATEWAY})
     for datagram in everything:
         sender.send(datagram)
@@ -187,17 +195,20 @@ def cut(file):
     sender.report()
 
 
-def hijack(seconds, *devices):
-    """Each datagram once more as soon as it has come, from where nobody is, and from the peer's other uplinks."""
+def hijack(how, seconds, *devices):
+    """Each datagram once more as soon as it has come, from where nobody is, or from the peer's other uplinks."""
     sender = Sender()
     uplinks = set()
+    # What is sent here comes by the loopback interface, and so is not seen again.
     for datagram in datagrams(devices, time.monotonic() + float(seconds)):
-        # What it has sent itself, it sees on none of these interfaces: that comes by the loopback interface.
-        if datagram.destination == GATEWAY:
-            uplinks.add(datagram[:2])
+        if datagram.destination != GATEWAY:
+            continue
+        uplinks.add(datagram[:2])
+        if how == "nowhere":
             sender.send_from_elsewhere(datagram)
-            for source, port in uplinks - {datagram[:2]}:
-                sender.send(datagram._replace(source=source, source_port=port))
+            continue
+        for source, port in uplinks - {datagram[:2]}:
+            sender.send(datagram._replace(source=source, source_port=port))
     sender.report()
 
 
@@ -212,35 +223,25 @@ def ask(public):
     return message + bytes(INITIATION_LENGTH - len(message))
 
 
-def flood_alone(seconds, public):
-    out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    random.seed()
+def flood(seconds, rate, key):
+    os.nice(10)
+    seconds, rate = float(seconds), float(rate)
+    public = b"" if key == "random" else base64.b64decode(key)
     packets = []
-    for _ in range(8192):
+    for _ in range(64 * FLOOD_AT_ONCE):
         source = bytes([198, 18]) + random.randbytes(2)
         packets.append(packet(Datagram(source, random.randrange(1024, 65536), GATEWAY, PORT, ask(public))))
+    out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
     out.connect((socket.inet_ntoa(GATEWAY), 0))
     send, sent, begun = out.send, 0, time.monotonic()
-    while time.monotonic() < begun + seconds:
-        for each in packets[:1024]:
+    while (passed := time.monotonic() - begun) < seconds:
+        if sent > passed * rate:
+            time.sleep(sent / rate - passed)
+        at = sent % len(packets)
+        for each in packets[at : at + FLOOD_AT_ONCE]:
             send(each)
-        sent += 1024
-        packets = packets[1024:] + packets[:1024]
-    return sent
-
-
-def flood(seconds, key, processes="1"):
-    public = b"" if key == "random" else base64.b64decode(key)
-    readers = []
-    for _ in range(int(processes)):
-        reader, writer = os.pipe()
-        readers.append(reader)
-        if os.fork() == 0:
-            os.write(writer, str(flood_alone(float(seconds), public)).encode())
-            os._exit(0)
-        os.close(writer)
-    sent = sum(int(os.read(reader, 32) or 0) for reader in readers)
-    print(json.dumps({"gateway": sent, "per_second": round(sent / float(seconds))}))
+        sent += FLOOD_AT_ONCE
+    print(json.dumps({"gateway": sent, "per_second": round(sent / passed)}))
 
 
 if __name__ == "__main__":

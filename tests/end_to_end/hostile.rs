@@ -26,7 +26,7 @@ pub fn counted(counters: &str, key: &str) -> u64 {
 }
 
 /// The port that the gateway sees uplink `a` come from.
-fn port_of_uplink_a(far: &End) -> u16 {
+pub fn port_of_uplink_a(far: &End) -> u16 {
     let log = far.log();
     let port = log.lines().filter_map(|line| line.split_once(" 10.101.0.2:")).next_back().map(|(_, port)| port);
     port.and_then(|port| port.trim().parse().ok()).unwrap_or_else(|| panic!("uplink a has no address: {log}"))

@@ -269,7 +269,8 @@ impl World {
             });
             match made {
                 Some((uplink, bytes)) => self.transmit(end, uplink, bytes, Cargo::Control),
-                None if was_one => self.oracle.on_dropped_outside(end),
+                // Without keys: it will be said again when there are some.
+                None if was_one => {}
                 None => break,
             }
         }
