@@ -48,7 +48,7 @@ fn seal_by_the_library(bencher: Bencher, cipher: &str) {
 }
 
 /// Each iteration copies a sealed frame to a buffer and opens it there; the tunnel then drops it as one that it has.
-#[divan::bench(args = CIPHERS)]
+#[divan::bench(args = CIPHERS, sample_count = 100, sample_size = 1_000)]
 fn open(bencher: Bencher, cipher: &str) {
     let mut pair = Pair::established(cipher);
     let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
@@ -63,7 +63,7 @@ fn open(bencher: Bencher, cipher: &str) {
 }
 
 /// The same by the library alone.
-#[divan::bench(args = CIPHERS)]
+#[divan::bench(args = CIPHERS, sample_count = 100, sample_size = 1_000)]
 fn open_by_the_library(bencher: Bencher, cipher: &str) {
     let key = library_key(cipher);
     let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];

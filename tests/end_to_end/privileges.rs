@@ -117,7 +117,7 @@ fn who_may_only_administer_the_network_can_run_both_ends() {
     for end in [&far, &near] {
         assert_left(end, NET_ADMIN);
     }
-    await_mtu(&lab, GATEWAY, "1330");
+    await_mtu(&lab, GATEWAY, "1350");
     take_and_give_back(&lab, &near);
     assert_large_buffers(&lab);
     assert_nothing_was_refused([&far, &near]);
