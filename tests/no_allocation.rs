@@ -7,18 +7,15 @@ use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use braid::fuzzing::sealed::{CountingHost, securities};
 use braid::offload::checksum::Sum;
 use braid::offload::coalesce::{Coalescer, Finished, Joined, Kinds, SUPER_HEADER_MAX};
 use braid::offload::split::Split;
 use braid::offload::vnet_header::{Checksum, Segmentation, VnetHeader};
-use braid::proto::endpoint::{Datagram, Endpoint, HandshakeDestination, Security};
+use braid::proto::endpoint::{Datagram, Endpoint, HandshakeDestination};
 use braid::proto::scheduler::{Mode, SchedulerConfig};
 use braid::proto::session::cipher::Ciphers;
-use braid::proto::session::initiator::{Initiator, InitiatorSettings};
-use braid::proto::session::keys::{PresharedKey, PrivateKey};
-use braid::proto::session::responder::{Admitted, Responder};
 use braid::proto::session::transport::OVERHEAD;
-use braid::proto::session::{Host, Identity};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Payload, Role, Settings, Tunnel, UplinkSettings};
 use braid::proto::uplink::{UplinkId, UplinkName};
@@ -178,30 +175,8 @@ fn the_core_allocates_nothing_for_a_packet() {
     }
 }
 
-/// Counts up, and calls that random.
-struct CountingHost(u8);
-
-impl Host for CountingHost {
-    fn fill_random(&mut self, bytes: &mut [u8]) {
-        self.0 = self.0.wrapping_add(1);
-        bytes.fill(self.0);
-    }
-
-    fn time_of_day(&mut self) -> Duration {
-        Duration::from_secs(1)
-    }
-}
-
 fn sealed_pair(host: &mut CountingHost) -> [Endpoint<Packet>; 2] {
-    let keys = [1, 2].map(|byte| PrivateKey::from_random([byte; 32]));
-    let [of_box, of_gateway] = keys.each_ref().map(PrivateKey::public);
-    let [own, gateways] = keys.map(|private_key| Identity { private_key, ciphers: Ciphers::ALL, epoch: 1 });
-    let preshared = PresharedKey::NONE;
-    let rekey_interval = Duration::from_secs(120);
-    let settings = InitiatorSettings { identity: own, peer: of_gateway, preshared: preshared.clone(), rekey_interval };
-    let initiator = Security::Box(Box::new(Initiator::new(host, settings)));
-    let admitted = vec![Admitted { peer: of_box, preshared }];
-    let responder = Security::Gateway(Box::new(Responder::new(host, gateways, 0, admitted)));
+    let [initiator, responder] = securities(host, Ciphers::ALL);
     [
         Endpoint::new(vec![tunnel(Role::Box, Mode::Broadcast)], initiator),
         Endpoint::new(vec![tunnel(Role::Gateway, Mode::Broadcast)], responder),
@@ -244,7 +219,7 @@ fn sealed_turn(
 
 #[test]
 fn sealing_and_opening_allocate_nothing() {
-    let mut host = CountingHost(0);
+    let mut host = CountingHost::default();
     let mut ends = sealed_pair(&mut host);
     let mut flying = [Flying::with_capacity(1 << 12), Flying::with_capacity(1 << 12)];
     for number in [0, 1] {

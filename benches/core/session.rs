@@ -1,20 +1,15 @@
 //! What sealing costs: a frame by a session, beside the library that does the work alone, and one handshake.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use braid::proto::endpoint::{Endpoint, HandshakeDestination, Security};
-use braid::proto::scheduler::{Mode, SchedulerConfig};
+use braid::fuzzing::sealed::{CountingHost, securities, tunnel};
+use braid::proto::endpoint::{Endpoint, HandshakeDestination};
 use braid::proto::session::cipher::{Cipher, Ciphers};
-use braid::proto::session::initiator::{Initiator, InitiatorSettings};
-use braid::proto::session::keys::{PresharedKey, PrivateKey};
-use braid::proto::session::responder::{Admitted, Responder};
 use braid::proto::session::transport::OVERHEAD;
-use braid::proto::session::{Host, Identity};
 use braid::proto::time::Instant;
-use braid::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
-use braid::proto::uplink::{UplinkId, UplinkName};
+use braid::proto::tunnel::{Arrival, Path, Role};
+use braid::proto::uplink::UplinkId;
 use braid::proto::wire::KEYED_HEADER_LENGTH;
 use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box};
@@ -94,20 +89,12 @@ struct Pair {
 impl Pair {
     fn new(cipher: &str) -> Self {
         let cipher = Cipher::ALL.into_iter().find(|known| known.name() == cipher).expect("one of them");
-        let mut host = CountingHost(0);
-        let keys = [1, 2].map(|byte| PrivateKey::from_random([byte; 32]));
-        let [of_box, of_gateway] = keys.each_ref().map(PrivateKey::public);
-        let [own, gateways] =
-            keys.map(|private_key| Identity { private_key, ciphers: Ciphers::only(cipher), epoch: 1 });
-        let preshared = PresharedKey::NONE;
-        let rekey_interval = Duration::from_secs(120);
-        let settings =
-            InitiatorSettings { identity: own, peer: of_gateway, preshared: preshared.clone(), rekey_interval };
-        let initiator = Security::Box(Box::new(Initiator::new(&mut host, settings)));
-        let admitted = vec![Admitted { peer: of_box, preshared }];
-        let responder = Security::Gateway(Box::new(Responder::new(&mut host, gateways, 0, admitted)));
-        let mut ends =
-            [Endpoint::new(vec![tunnel(Role::Box)], initiator), Endpoint::new(vec![tunnel(Role::Gateway)], responder)];
+        let mut host = CountingHost::default();
+        let [initiator, responder] = securities(&mut host, Ciphers::only(cipher));
+        let mut ends = [
+            Endpoint::new(vec![tunnel(NOW, Role::Box)], initiator),
+            Endpoint::new(vec![tunnel(NOW, Role::Gateway)], responder),
+        ];
         ends[BOX].handle_uplink_attached(NOW, uplink());
         Self { ends, host }
     }
@@ -147,21 +134,6 @@ fn arrival(to: usize) -> Arrival {
     if to == BOX { Arrival::Uplink(uplink()) } else { Arrival::Path(Path { remote, local: None }) }
 }
 
-fn tunnel(role: Role) -> Tunnel<Bytes> {
-    let named = UplinkSettings { name: UplinkName::new("a").expect("lawful"), weight: 1 };
-    let settings = Settings {
-        role,
-        epoch: if role == Role::Box { 1 } else { 2 },
-        first_sequence: 0,
-        scheduler: SchedulerConfig::new(Mode::BalanceRr),
-        window: Some(Duration::from_millis(40)),
-        probe_interval: Duration::from_millis(20),
-        tap_mtu: 1450,
-        uplinks: if role == Role::Box { vec![named] } else { vec![] },
-    };
-    Tunnel::new(NOW, &settings)
-}
-
 fn library_key(cipher: &str) -> LessSafeKey {
     let algorithm: &Algorithm = if cipher == CIPHERS[0] { &AES_256_GCM } else { &CHACHA20_POLY1305 };
     LessSafeKey::new(UnboundKey::new(algorithm, &[7; 32]).expect("32 bytes are a key"))
@@ -178,18 +150,4 @@ fn nonce(sequence: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&sequence.to_be_bytes());
     Nonce::assume_unique_for_key(nonce)
-}
-
-/// Counts up, and calls that random.
-struct CountingHost(u64);
-
-impl Host for CountingHost {
-    fn fill_random(&mut self, bytes: &mut [u8]) {
-        self.0 += 1;
-        bytes.iter_mut().zip(self.0.to_le_bytes().into_iter().cycle()).for_each(|(byte, drawn)| *byte = drawn);
-    }
-
-    fn time_of_day(&mut self) -> Duration {
-        Duration::from_secs(1)
-    }
 }

@@ -9,7 +9,7 @@ mod handshake;
 mod offload;
 mod opener;
 mod reorder;
-mod sealed;
+pub mod sealed;
 mod tunnel;
 
 pub use config::config;

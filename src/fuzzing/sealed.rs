@@ -1,4 +1,5 @@
-//! A box and a gateway with keys, one uplink between them, and a network that is given away.
+//! A box and a gateway with keys, one uplink between them, and a network that is given away. Benches and other tests
+//! have their keys from here, too.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -22,7 +23,8 @@ pub(super) const BOX: usize = 0;
 pub(super) const GATEWAY: usize = 1;
 
 /// Counts up, and calls that random: an input is the same run each time.
-pub(super) struct CountingHost(u64);
+#[derive(Default)]
+pub struct CountingHost(u64);
 
 impl Host for CountingHost {
     fn fill_random(&mut self, bytes: &mut [u8]) {
@@ -71,17 +73,8 @@ impl Pair {
     /// They have not met.
     pub fn new() -> Self {
         let now = Instant::from_nanos(1_000_000_000);
-        let mut host = CountingHost(0);
-        let identity = |end| Identity { private_key: private_key(end), ciphers: Ciphers::ALL, epoch: 1 + end as u64 };
-        let settings = InitiatorSettings {
-            identity: identity(BOX),
-            peer: public_key(GATEWAY),
-            preshared: PresharedKey::NONE,
-            rekey_interval: Duration::from_secs(120),
-        };
-        let initiator = Security::Box(Box::new(Initiator::new(&mut host, settings)));
-        let admitted = vec![Admitted { peer: public_key(BOX), preshared: PresharedKey::NONE }];
-        let responder = Security::Gateway(Box::new(Responder::new(&mut host, identity(GATEWAY), 0, admitted)));
+        let mut host = CountingHost::default();
+        let [initiator, responder] = securities(&mut host, Ciphers::ALL);
         let mut ends = [
             Endpoint::new(vec![tunnel(now, Role::Box)], initiator),
             Endpoint::new(vec![tunnel(now, Role::Gateway)], responder),
@@ -175,7 +168,25 @@ impl Pair {
     }
 }
 
-fn tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
+/// The keys of a box and a gateway that know each other.
+#[must_use]
+pub fn securities(host: &mut CountingHost, ciphers: Ciphers) -> [Security; 2] {
+    let identity = |end| Identity { private_key: private_key(end), ciphers, epoch: 1 + end as u64 };
+    let settings = InitiatorSettings {
+        identity: identity(BOX),
+        peer: public_key(GATEWAY),
+        preshared: PresharedKey::NONE,
+        rekey_interval: Duration::from_secs(120),
+    };
+    let initiator = Security::Box(Box::new(Initiator::new(host, settings)));
+    let admitted = vec![Admitted { peer: public_key(BOX), preshared: PresharedKey::NONE }];
+    let responder = Security::Gateway(Box::new(Responder::new(host, identity(GATEWAY), 0, admitted)));
+    [initiator, responder]
+}
+
+/// A tunnel of one uplink.
+#[must_use]
+pub fn tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
     let named = UplinkSettings { name: UplinkName::new("a").expect("a lawful name"), weight: 1 };
     let settings = Settings {
         role,

@@ -82,16 +82,12 @@ pub fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Fills `bytes`, at most 256 of them, with randomness.
+/// Fills `bytes` with randomness that is good enough for keys.
 ///
 /// # Errors
 /// What getrandom(2) says.
 pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
-    // More may be cut short by a signal.
-    assert!(bytes.len() <= 256);
-    // SAFETY: The kernel writes at most as many bytes to `bytes` as it has.
-    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if length == bytes.len() as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
+    getrandom::getrandom(bytes).map_err(io::Error::from)
 }
 
 /// Puts an interface into a bridge.

@@ -102,7 +102,7 @@ pub fn private_key(name: &str) -> PrivateKey {
 }
 
 /// Waits until tshark says that it captures.
-pub fn await_capture(tshark: &mut Child) {
+fn await_capture(tshark: &mut Child) {
     let mut lines = BufReader::new(tshark.stderr.take().expect("piped")).lines();
     let begun = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Capturing on"));
     assert!(begun, "tshark is needed: 'tools/test' installs it");
@@ -201,6 +201,17 @@ impl Lab {
         let output = self.command(namespace, line).output().expect("ip runs");
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         output
+    }
+
+    /// What passes by on the gateway's end of uplink `a` while `meanwhile` runs, up to what `limits` say.
+    pub fn capture(&self, limits: &str, meanwhile: impl FnOnce()) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let line = format!("tshark -q -i a {limits} -a duration:20 -w {}", file.path().display());
+        let mut capture = self.command(GATEWAY, &line).stderr(Stdio::piped()).spawn().expect("ip runs");
+        await_capture(&mut capture);
+        meanwhile();
+        capture.wait().expect("tshark ends");
+        file
     }
 
     /// Has something happen to an uplink, as in `braid-lab event`.

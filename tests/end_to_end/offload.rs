@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::lab::{BOX, End, GATEWAY, GATEWAY_ADDRESS, Lab, PATIENT, await_capture, await_that};
+use crate::lab::{BOX, End, GATEWAY, GATEWAY_ADDRESS, Lab, PATIENT, await_that};
 
 /// Sends and sees frames as they are; see there.
 const FRAMES: &str = include_str!("frames.py");
@@ -229,15 +229,7 @@ fn every_datagram_fits_the_uplink_and_every_frame_in_it_is_whole() {
         lab.run(BOX, &format!("ethtool -K {uplink} tx-udp-segmentation off"));
     }
     let (_far, near) = lab.start_both(&format!("--plaintext --mode balance-rr {PATIENT}"));
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let mut capture = lab
-        .command(GATEWAY, &format!("tshark -q -i a -B 64 -a packets:4000 -a duration:20 -w {}", file.path().display()))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("ip runs");
-    await_capture(&mut capture);
-    carry_bytes(&lab, GATEWAY_ADDRESS, "20");
-    capture.wait().expect("tshark ends");
+    let file = lab.capture("-B 64 -a packets:4000", || carry_bytes(&lab, GATEWAY_ADDRESS, "20"));
     let count = |filter: &str| count(file.path(), filter);
     assert!(count("gre && tcp.checksum.status == 1 && frame.len > 1350") > 2000, "frames that are full, and right");
     assert_eq!(count("tcp.checksum.status == 0"), 0, "and none whose checksum is wrong");

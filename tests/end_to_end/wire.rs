@@ -1,8 +1,8 @@
 //! What is on the wire, and what must not get in from there.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::lab::{BOX, GATEWAY, Lab, TWO, await_capture};
+use crate::lab::{BOX, Lab, TWO};
 
 #[test]
 fn foreign_datagrams_are_dropped_counted_and_not_answered() {
@@ -60,15 +60,9 @@ fn tshark_reads_frames_as_gre_that_carries_ethernet() {
     let Some(lab) = Lab::up(TWO) else { return };
     let (_far, _near) = (lab.start_gateway("--plaintext"), lab.start_box("--plaintext --uplink dev=a"));
     lab.await_answer();
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let capture = lab
-        .command(GATEWAY, &format!("tshark -q -i a -a packets:30 -a duration:20 -w {}", file.path().display()))
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut capture = capture.expect("ip runs");
-    await_capture(&mut capture);
-    lab.run(BOX, "ping -q -c 20 -i 0.1 10.9.0.2");
-    capture.wait().expect("tshark ends");
+    let file = lab.capture("-a packets:30", || {
+        lab.run(BOX, "ping -q -c 20 -i 0.1 10.9.0.2");
+    });
     let output = Command::new("tshark")
         .arg("-r")
         .arg(file.path())
@@ -89,15 +83,9 @@ fn tshark_finds_nothing_of_what_is_sealed() {
     let Some(lab) = Lab::up(TWO) else { return };
     let (_far, _near) = (lab.start_gateway(""), lab.start_box("--uplink dev=a"));
     lab.await_answer();
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    let capture = lab
-        .command(GATEWAY, &format!("tshark -q -i a -a packets:60 -a duration:20 -w {}", file.path().display()))
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut capture = capture.expect("ip runs");
-    await_capture(&mut capture);
-    lab.run(BOX, &format!("ping -q -c 20 -i 0.05 -s 1000 -p {PATTERN} 10.9.0.2"));
-    capture.wait().expect("tshark ends");
+    let file = lab.capture("-a packets:60", || {
+        lab.run(BOX, &format!("ping -q -c 20 -i 0.05 -s 1000 -p {PATTERN} 10.9.0.2"));
+    });
     let bytes = std::fs::read(file.path()).expect("the capture");
     let secret = b"braid secret!!";
     assert!(bytes.len() > 20_000, "the pings were captured");

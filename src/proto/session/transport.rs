@@ -87,18 +87,6 @@ impl Session {
         }
     }
 
-    /// What it seals with.
-    #[must_use]
-    pub const fn cipher(&self) -> Cipher {
-        self.cipher
-    }
-
-    /// When it began.
-    #[must_use]
-    pub const fn begun_at(&self) -> Instant {
-        self.begun_at
-    }
-
     /// Whether it has sealed or opened enough.
     #[must_use]
     pub fn is_worn(&self) -> bool {
