@@ -12,8 +12,9 @@ use super::control_message::ControlBuffer;
 use super::steering::{self, Steering};
 use crate::config::{InterfaceName, Share, UplinkConfig};
 
-/// Room for datagrams that come while the reactor is away: 4 MiB is 30 ms of 1 Gbit/s.
-const RECEIVE_BUFFER: usize = 4 << 20;
+/// Room for datagrams that come while the reactor is away. The kernel takes twice that, and counts its own bookkeeping:
+/// it is a sixth of a second of 1 Gbit/s, or nearly half a second of 100,000 small ones a second (socket(7)).
+const RECEIVE_BUFFER: usize = 16 << 20;
 /// Room for datagrams on their way out: more would only be a longer queue on a slow uplink.
 const SEND_BUFFER: usize = 1 << 20;
 

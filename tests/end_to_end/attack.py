@@ -3,13 +3,9 @@
 `capture FILE DEV...` writes down the tunnel's datagrams on interfaces, and `watch DEV` prints the frames that an interface
 is given and that are not the tests' own, each until its standard input ends. The others send datagrams with IP headers
 of their own (raw(7), IP_HDRINCL), and print how many they have sent to either end, as JSON: `forge FILE`, `replay FILE [PORT]`,
-`flip FILE` and `cut FILE` go by what was captured, `hijack nowhere|uplinks SECONDS DEV...` by what comes meanwhile, and
-`flood SECONDS RATE KEY|random` by nothing: it asks for sessions from everywhere."""
+`flip FILE` and `cut FILE` go by what was captured, and `hijack nowhere|uplinks SECONDS DEV...` by what comes meanwhile."""
 
-import base64
-import hashlib
 import json
-import os
 import random
 import select
 import socket
@@ -26,10 +22,8 @@ ETH_P_ALL = 3
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
 DATA, CONTROL = 0x88B5, 0x88B6
 LONGEST = 1500
-INITIATION_LENGTH, MAC1_AT = 185, 153
 # What any end copes with, so that all of an attack arrives: what is tested is not how fast.
 AT_ONCE, PAUSE = 10, 0.002
-FLOOD_AT_ONCE = 128
 
 Datagram = namedtuple("Datagram", "source source_port destination destination_port payload")
 
@@ -210,38 +204,6 @@ def hijack(how, seconds, *devices):
         for source, port in uplinks - {datagram[:2]}:
             sender.send(datagram._replace(source=source, source_port=port))
     sender.report()
-
-
-def ask(public):
-    """A message that asks for a session: with the right mac1 if the gateway's public key is known."""
-    message = struct.pack("!HHII", 0x3000, CONTROL, 0, random.getrandbits(32)) + bytes([1, 1, 0, 0])
-    message += random.randbytes(INITIATION_LENGTH - len(message) - 16)
-    if public:
-        key = hashlib.blake2s(b"mac1----" + public).digest()
-        mac1 = hashlib.blake2s(message[:MAC1_AT], digest_size=16, key=key).digest()
-        message = message[:MAC1_AT] + mac1
-    return message + bytes(INITIATION_LENGTH - len(message))
-
-
-def flood(seconds, rate, key):
-    os.nice(10)
-    seconds, rate = float(seconds), float(rate)
-    public = b"" if key == "random" else base64.b64decode(key)
-    packets = []
-    for _ in range(64 * FLOOD_AT_ONCE):
-        source = bytes([198, 18]) + random.randbytes(2)
-        packets.append(packet(Datagram(source, random.randrange(1024, 65536), GATEWAY, PORT, ask(public))))
-    out = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    out.connect((socket.inet_ntoa(GATEWAY), 0))
-    send, sent, begun = out.send, 0, time.monotonic()
-    while (passed := time.monotonic() - begun) < seconds:
-        if sent > passed * rate:
-            time.sleep(sent / rate - passed)
-        at = sent % len(packets)
-        for each in packets[at : at + FLOOD_AT_ONCE]:
-            send(each)
-        sent += FLOOD_AT_ONCE
-    print(json.dumps({"gateway": sent, "per_second": round(sent / passed)}))
 
 
 if __name__ == "__main__":

@@ -16,11 +16,6 @@ use crate::offload::python;
 const ATTACK: &str = include_str!("attack.py");
 /// What an end may have more after an attack than before it, in KiB.
 const GROWTH_KIB_MAX: u64 = 1024;
-/// Requests a second, or as many as can be sent.
-const FLOOD_RATE: &str = "100000";
-/// The same with the right mac1, each of which costs the gateway more: so many that its socket has room for those of a
-/// quarter of a second, in which a machine that runs tests may give it no processor.
-const KNOWING_FLOOD_RATE: &str = "40000";
 /// How long the stream to the box is shorter than that to the gateway, which goes around it.
 const MARGIN_MS: u64 = 700;
 
@@ -49,18 +44,21 @@ impl Watch {
 }
 
 /// Attackers take CPU from the emulated links, too, and may have them stall: what counts is that nothing is lost.
-const WINDOW: &str = "--window 1s";
+pub const WINDOW: &str = "--window 1s";
 
 /// A sealed tunnel over two uplinks, and what was captured of it.
-struct Scene {
-    lab: Lab,
-    far: End,
-    near: End,
+pub struct Scene {
+    /// The links.
+    pub lab: Lab,
+    /// The gateway.
+    pub far: End,
+    /// The box.
+    pub near: End,
     flags: String,
 }
 
 /// What the gateway and the box have counted at the end of an attack beyond what they had at its beginning.
-struct Drops {
+pub struct Drops {
     before: [String; 2],
     after: [String; 2],
 }
@@ -76,8 +74,13 @@ impl Drops {
         words.filter_map(|word| word.split_once('=')?.1.parse::<u64>().ok()).sum()
     }
 
+    /// The gateway's counters at the end.
+    pub fn gateway(&self) -> &str {
+        &self.after[0]
+    }
+
     /// At least so many of these reasons at the gateway.
-    fn assert_gateway(&self, reasons: &[&str], least: u64) {
+    pub fn assert_gateway(&self, reasons: &[&str], least: u64) {
         assert!(self.grown(0, reasons) >= least.max(1), "{reasons:?} fewer than {least}: {}", self.after[0]);
     }
 
@@ -103,7 +106,8 @@ fn most_of(sent: &Value, end: &str) -> u64 {
 }
 
 impl Scene {
-    fn up(flags: &str) -> Option<Self> {
+    /// Up, over two uplinks, with these flags added; `None` where the test cannot run.
+    pub fn up(flags: &str) -> Option<Self> {
         Some(Self::in_lab(Lab::up(TWO)?, flags))
     }
 
@@ -147,7 +151,7 @@ impl Scene {
 
     /// Has streams run in both directions around an attack: they arrive whole, once and in order, nothing else does, and
     /// neither end takes more memory.
-    fn assert_unharmed(&self, milliseconds: u64, attack: impl FnOnce()) -> Drops {
+    pub fn assert_unharmed(&self, milliseconds: u64, attack: impl FnOnce()) -> Drops {
         let ends = [&self.far, &self.near];
         let watches = [GATEWAY, BOX].map(|namespace| Watch::start(&self.lab, namespace, &["watch", "braid0"]));
         let resident = ends.map(|end| end.holds().0);
@@ -277,7 +281,8 @@ fn boxes_with_a_wrong_key_or_a_wrong_idea_of_the_gateways_do_not_get_in() {
     };
     let wrong_key = format!("--key-file {}", scene.lab.key_file("stranger").display());
     let wrong_peer = format!("--peer {}", private_key("stranger").public());
-    let drops = scene.assert_unharmed(7_000, || {
+    // Each end waits some seconds before it says that nobody answers.
+    let drops = scene.assert_unharmed(15_000, || {
         let strangers = [stranger("braid1", "10.8.0.1", &wrong_key), stranger("braid2", "10.8.0.2", &wrong_peer)];
         for (end, tap) in strangers.iter().zip(["braid1", "braid2"]) {
             let _ = scene.lab.command(BOX, &format!("ping -q -c 3 -i 0.1 -W 1 -I {tap} 10.8.0.99")).output();
@@ -289,40 +294,4 @@ fn boxes_with_a_wrong_key_or_a_wrong_idea_of_the_gateways_do_not_get_in() {
     });
     drops.assert_gateway(&["handshake_rejected"], 2);
     drops.assert_gateway(&["handshake_mac"], 2);
-}
-
-/// Floods the gateway with requests for sessions, and demands that the box gets new keys meanwhile.
-fn assert_flood_is_survived(rate: &str, key: &str, reasons: &[&str]) {
-    let Some(scene) = Scene::up("--rekey-interval 1s") else { return };
-    // Who attacks has a machine of their own, and does not keep the ends from theirs.
-    for end in [&scene.far, &scene.near] {
-        scene.lab.run(GATEWAY, &format!("renice -n -15 -p {}", end.pid()));
-    }
-    // Answers go somewhere, as they would to the Internet.
-    scene.lab.run(GATEWAY, "ip route add 198.18.0.0/15 via 10.102.0.1");
-    scene.lab.run(PROVIDER, "ip route add blackhole 198.18.0.0/15");
-    let mut sent = Value::Null;
-    let mut renewed = 0;
-    let drops = scene.assert_unharmed(6_500, || {
-        let before = scene.near.log().matches("new keys").count();
-        sent = scene.attack(PROVIDER, &["flood", "5", rate, key]);
-        renewed = scene.near.log().matches("new keys").count() - before;
-    });
-    eprintln!("new keys {renewed} times; {}", drops.after[0]);
-    assert!(renewed > 0, "the box got no new keys: {}", scene.near.log());
-    assert!(sent["gateway"].as_u64() > Some(50_000), "{sent}");
-    drops.assert_gateway(reasons, 50_000);
-    let lines = scene.far.log().lines().count();
-    assert!(lines < 500, "{lines} lines were logged");
-}
-
-#[test]
-fn a_flood_of_requests_by_those_who_do_not_know_the_gateways_key_is_survived() {
-    assert_flood_is_survived(FLOOD_RATE, "random", &["handshake_mac"]);
-}
-
-#[test]
-fn a_flood_of_requests_by_those_who_know_the_gateways_key_is_survived() {
-    let key = private_key("braid-gateway").public().to_string();
-    assert_flood_is_survived(KNOWING_FLOOD_RATE, &key, &["handshake_throttled"]);
 }

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod chaos;
+mod floods;
 mod hostile;
 mod lab;
 mod lifecycle;

@@ -45,7 +45,8 @@ fn give_route(lab: &Lab) {
 /// Sets uplink `a` down and up, and takes its address and gives it back; each time it must be used again.
 fn take_and_give_back(lab: &Lab, near: &End) {
     lab.run(BOX, "ip link set dev a down");
-    near.await_log("uplink a: up -> down: the interface is set down");
+    // By the interface's news, or by what a send says meanwhile.
+    near.await_log("uplink a: up -> down: ");
     lab.run(BOX, "ip link set dev a up");
     give_route(lab);
     near.await_log("uplink a: probation -> up");
@@ -63,7 +64,7 @@ fn take_and_give_back(lab: &Lab, near: &End) {
 fn assert_large_buffers(lab: &Lab) {
     let sockets = lab.run(BOX, "ss --udp --memory --numeric").stdout;
     let sockets = String::from_utf8_lossy(&sockets);
-    assert_eq!(sockets.matches(",rb8388608,").count(), 2, "{sockets}");
+    assert_eq!(sockets.matches(",rb33554432,").count(), 2, "{sockets}");
 }
 
 fn assert_nothing_was_refused(ends: [&End; 2]) {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use braid::proto::scheduler::Mode;
+use braid::proto::session::keys::PublicKey;
 use braid::sim::draw;
 use braid::units::{parse_duration, parse_rate};
 use clap::builder::PossibleValuesParser;
@@ -25,7 +26,8 @@ use crate::scenario::Scenario;
 use crate::simulate::Worlds;
 use crate::stop::Stop;
 use crate::traffic::burst::{self, Burst};
-use crate::traffic::flood::{self, FloodOptions, Sources};
+use crate::traffic::flood::{self, Contents, FloodOptions, Sources};
+use crate::traffic::requests::{Requests, Rightness};
 use crate::tunnel::TunnelOptions;
 use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
 
@@ -267,6 +269,12 @@ struct FloodArguments {
     /// Have well-formed probes of ever new epochs among them, which a tunnel without keys cannot tell from its peer's
     #[arg(long)]
     probes: bool,
+    /// Ask for sessions instead, and have so much of each request right
+    #[arg(long, value_enum, value_name = "RIGHTNESS", conflicts_with = "probes")]
+    requests: Option<Rightness>,
+    /// The gateway's public key, which a right mac1 takes
+    #[arg(long, value_name = "KEY", requires = "requests", value_parser = PublicKey::parse)]
+    gateway_key: Option<PublicKey>,
 }
 
 /// Does what the command line asks for; errors go to standard error, one line each.
@@ -478,9 +486,15 @@ fn send_flood(arguments: &FloodArguments) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
-    let &FloodArguments { to, sources, from, duration, rate, seed, probes } = arguments;
+    let &FloodArguments { to, sources, from, duration, rate, seed, probes, requests, gateway_key } = arguments;
     let sources = from.map_or(Sources::Many(sources), Sources::One);
-    let report = flood::flood(&FloodOptions { to, sources, duration, rate, seed, probes });
+    let contents = match requests.map(|rightness| Requests::new(rightness, gateway_key.as_ref())) {
+        None => Contents::Plaintext { probes },
+        Some(requests) => {
+            Contents::Requests(requests.map_err(|error| Failure::Usage(format!("flood: --requests: {error}")))?)
+        }
+    };
+    let report = flood::flood(&FloodOptions { to, sources, duration, rate, seed, contents });
     let report = report.map_err(|error| format!("flood: {error}"))?;
     say(&(serde_json::to_string(&report).map_err(|error| error.to_string())? + "\n"));
     Ok(())

@@ -16,6 +16,7 @@ use braid::sim::random::Random;
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 use serde::Serialize;
 
+use super::requests::Requests;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers, sleep_until};
 
 /// The network of benchmark tests (RFC 2544, RFC 6815), of which sources are made up.
@@ -38,8 +39,21 @@ pub enum Sources {
     One(SocketAddrV4),
 }
 
+/// What is sent.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// Frames, control messages and nonsense, as in a tunnel without keys.
+    Plaintext {
+        /// Whether there are well-formed probes of ever new epochs among them, which without keys are as good as the
+        /// peer's.
+        probes: bool,
+    },
+    /// Requests for sessions.
+    Requests(Requests),
+}
+
 /// What a flood is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FloodOptions {
     /// Where to.
     pub to: SocketAddrV4,
@@ -51,8 +65,8 @@ pub struct FloodOptions {
     pub rate: u64,
     /// What random numbers begin with.
     pub seed: u64,
-    /// Whether there are well-formed probes of ever new epochs among them, which without keys are as good as the peer's.
-    pub probes: bool,
+    /// What is sent.
+    pub contents: Contents,
 }
 
 /// What a flood tells at its end.
@@ -62,6 +76,8 @@ pub struct FloodReport {
     pub sent: u64,
     /// Datagrams that our own kernel refused.
     pub refused: u64,
+    /// What was reached, in datagrams per second.
+    pub per_second: f64,
 }
 
 /// Floods.
@@ -80,12 +96,17 @@ pub fn flood(options: &FloodOptions) -> io::Result<FloodReport> {
         if number.is_multiple_of(BATCH) {
             sleep_until(began + (u128::from(number) * 1_000_000_000 / u128::from(options.rate)) as u64);
         }
-        let packet = packet(source(options.sources, number), options.to, &forge(&mut random, options.probes));
+        let source = source(options.sources, number);
+        let packet = match &options.contents {
+            Contents::Plaintext { probes } => packet(source, options.to, &forge(&mut random, *probes)),
+            Contents::Requests(requests) => packet(source, options.to, &requests.draw(&mut random)),
+        };
         match sendto(&socket, &packet, SendFlags::empty(), &options.to) {
             Ok(_) => report.sent += 1,
             Err(_) => report.refused += 1,
         }
     }
+    report.per_second = report.sent as f64 * 1e9 / (monotonic_nanoseconds() - began).max(1) as f64;
     Ok(report)
 }
 

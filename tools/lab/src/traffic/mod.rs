@@ -4,6 +4,7 @@
 pub mod analysis;
 pub mod burst;
 pub mod flood;
+pub mod requests;
 pub mod sink;
 pub mod source;
 pub mod tally;
