@@ -20,11 +20,11 @@ const WARM_UP: u32 = 1000;
 
 #[divan::bench]
 fn dedup_in_order(bencher: Bencher) {
-    let mut dedup = Dedup::new(0);
+    let (mut dedup, uplink) = (Dedup::new(0), UplinkId::new(0).expect("within range"));
     let mut sequence = 0;
     bencher.bench_local(|| {
         sequence += 1;
-        assert_eq!(dedup.check(black_box(sequence)), Seen::Fresh);
+        assert_eq!(dedup.check(black_box(sequence), uplink), Seen::Fresh);
     });
 }
 

@@ -69,8 +69,10 @@ drop_reasons! {
     Runt = "runt",
     /// A frame longer than the TAP's MTU allows, or a datagram longer than a buffer.
     Oversize = "oversize",
-    /// A frame that was delivered before.
+    /// A copy of a frame that had come by another uplink before.
     Duplicate = "duplicate",
+    /// A frame that had come by the same uplink before, or so many frames ago that nobody knows.
+    FrameReplayed = "frame_replayed",
     /// A frame that came after it had been given up.
     Late = "late",
     /// A sequence number further ahead than the peer can have sent.
@@ -92,8 +94,14 @@ drop_reasons! {
 }
 
 /// How often each reason has struck.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
 
 impl DropCounters {
     /// Counts one.

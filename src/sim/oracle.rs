@@ -65,8 +65,8 @@ pub struct Offer {
     length: u16,
     /// Whether the core took it on.
     is_sent: bool,
-    /// A copy of it has come to the receiver, whatever became of it.
-    has_come: bool,
+    /// The uplinks by which it has come to the receiver, whatever became of it.
+    came_by: UplinkSet,
     /// When a copy was taken on by the receiver, by its clock, and in which of its lives.
     taken: Option<(Instant, u32)>,
 }
@@ -222,7 +222,7 @@ impl Oracle {
             delivered_in: None,
             length: length as u16,
             is_sent: false,
-            has_come: false,
+            came_by: UplinkSet::EMPTY,
             taken: None,
         });
     }
@@ -363,8 +363,13 @@ impl Oracle {
             || match dropped {
                 None => offer.is_sent,
                 // Of a peer that it does not know yet, or no more, it cannot know the numbers.
-                Some(DropReason::Duplicate | DropReason::Late) if !self.is_of_known_life(arrived) => true,
-                Some(DropReason::Duplicate) => offer.has_come,
+                Some(DropReason::Duplicate | DropReason::FrameReplayed | DropReason::Late)
+                    if !self.is_of_known_life(arrived) =>
+                {
+                    true
+                }
+                Some(DropReason::Duplicate) => !offer.came_by.without(UplinkSet::only(arrived.uplink)).is_empty(),
+                Some(DropReason::FrameReplayed) => offer.came_by.contains(arrived.uplink),
                 Some(DropReason::Late) => self.is_late(arrived, number, &offer),
                 Some(DropReason::UnknownSource) => !arrived.is_known_source,
                 Some(DropReason::UnknownSession) => self.may_be_of_former_keys(arrived),
@@ -396,7 +401,9 @@ impl Oracle {
         }
         let receiver = &mut self.receivers[arrived.to];
         let offer = &mut self.streams[1 - arrived.to].offers[number as usize];
-        offer.has_come |= matches!(dropped, None | Some(DropReason::Late));
+        if matches!(dropped, None | Some(DropReason::Late | DropReason::Duplicate)) {
+            offer.came_by.insert(arrived.uplink);
+        }
         if dropped.is_none() {
             if offer.taken.is_none_or(|(_, life)| life != receiver.life) {
                 offer.taken = Some((arrived.clock, receiver.life));

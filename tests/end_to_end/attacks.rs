@@ -195,10 +195,10 @@ fn replayed_frames_control_messages_and_handshakes_change_nothing() {
     let mut sent = Value::Null;
     let drops = scene.assert_unharmed(5_000, || sent = scene.attack_by("replay", &file));
     drops.assert_all_dropped(&sent);
-    for reason in ["duplicate", "unknown_source", "control_replayed", "handshake_over"] {
+    for reason in ["frame_replayed", "duplicate", "unknown_source", "control_replayed", "handshake_over"] {
         drops.assert_gateway(&[reason], 1);
     }
-    for reason in ["duplicate", "control_replayed", "handshake_over"] {
+    for reason in ["frame_replayed", "control_replayed", "handshake_over"] {
         drops.assert_box(&[reason], 1);
     }
     let log = scene.far.log();

@@ -1,20 +1,20 @@
-//! Has this sequence number been seen? A sliding bitmap, after RFC 6479.
+//! Has this sequence number been seen, and by which uplinks? A sliding window, after RFC 6479, of sets instead of bits.
+
+use crate::proto::uplink::{UplinkId, UplinkSet};
 
 /// How far back the memory reaches, in sequence numbers. Covers two seconds at 4,000 frames per second on the one
 /// hand, and every place of the reorder ring on the other.
 pub const DEDUP_WINDOW: u64 = 1 << 14;
-
-const WORD_BITS: u64 = 64;
-/// One word more than the window, so that the word being cleared is never one still asked about (RFC 6479 §3).
-const WORDS: usize = (DEDUP_WINDOW / WORD_BITS) as usize * 2;
 
 /// What [`Dedup::check`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// Never seen; it is marked as seen now.
     Fresh,
-    /// Seen before.
-    Duplicate,
+    /// Seen before, by other uplinks only: it was sent by several.
+    Copy,
+    /// Seen before by this uplink. Nobody sends a frame twice by one: the network has doubled it, or somebody replays it.
+    Repeated,
     /// Too far behind to tell.
     TooOld,
 }
@@ -22,7 +22,7 @@ pub enum Seen {
 /// The memory.
 #[derive(Debug)]
 pub struct Dedup {
-    words: Box<[u64; WORDS]>,
+    seen: Box<[UplinkSet; DEDUP_WINDOW as usize]>,
     /// One past the highest number seen.
     end: u64,
 }
@@ -31,74 +31,100 @@ impl Dedup {
     /// A memory that knows nothing, and calls everything more than a window below `first` too old.
     #[must_use]
     pub fn new(first: u64) -> Self {
-        Self { words: Box::new([0; WORDS]), end: first }
+        Self { seen: Box::new([UplinkSet::EMPTY; DEDUP_WINDOW as usize]), end: first }
     }
 
     /// Forgets everything and begins at `first`.
     pub fn reset(&mut self, first: u64) {
-        self.words.fill(0);
+        self.seen.fill(UplinkSet::EMPTY);
         self.end = first;
     }
 
-    /// Looks `sequence` up and marks it.
+    /// Looks `sequence` up, which has come by `uplink`, and marks it.
     #[inline]
-    pub fn check(&mut self, sequence: u64) -> Seen {
+    pub fn check(&mut self, sequence: u64, uplink: UplinkId) -> Seen {
         if sequence >= self.end {
             self.advance(sequence);
         } else if self.end - sequence > DEDUP_WINDOW {
             return Seen::TooOld;
         }
-        let word = &mut self.words[word_index(sequence)];
-        let bit = 1 << (sequence % WORD_BITS);
-        if *word & bit != 0 {
-            return Seen::Duplicate;
+        let seen = &mut self.seen[place(sequence)];
+        let before = *seen;
+        seen.insert(uplink);
+        if before.is_empty() {
+            Seen::Fresh
+        } else if before.contains(uplink) {
+            Seen::Repeated
+        } else {
+            Seen::Copy
         }
-        *word |= bit;
-        Seen::Fresh
     }
 
+    /// Makes `sequence` the newest: those between the one before and it have not been seen.
+    #[inline]
     fn advance(&mut self, sequence: u64) {
-        let entered = (sequence / WORD_BITS).saturating_sub((self.end.saturating_sub(1)) / WORD_BITS);
-        for step in 0..entered.min(WORDS as u64) {
-            self.words[word_index(sequence - step * WORD_BITS)] = 0;
-        }
+        let first = self.end.max((sequence + 1).saturating_sub(DEDUP_WINDOW));
         self.end = sequence + 1;
+        let (first, last) = (place(first), place(sequence));
+        if first <= last {
+            self.seen[first..=last].fill(UplinkSet::EMPTY);
+        } else {
+            self.seen[first..].fill(UplinkSet::EMPTY);
+            self.seen[..=last].fill(UplinkSet::EMPTY);
+        }
     }
 }
 
 #[inline]
-const fn word_index(sequence: u64) -> usize {
-    (sequence / WORD_BITS) as usize % WORDS
+const fn place(sequence: u64) -> usize {
+    (sequence % DEDUP_WINDOW) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::collections::BTreeMap;
+
+    fn uplink(number: u8) -> UplinkId {
+        UplinkId::new(number).expect("within range")
+    }
 
     #[test]
-    fn a_number_is_fresh_once() {
+    fn a_number_is_fresh_once_and_a_copy_once_by_each_other_uplink() {
         let mut dedup = Dedup::new(1000);
-        assert_eq!(dedup.check(1000), Seen::Fresh);
-        assert_eq!(dedup.check(1000), Seen::Duplicate);
-        assert_eq!(dedup.check(999), Seen::Fresh);
-        assert_eq!(dedup.check(1000 + DEDUP_WINDOW * 5), Seen::Fresh);
-        assert_eq!(dedup.check(1000), Seen::TooOld);
+        assert_eq!(dedup.check(1000, uplink(0)), Seen::Fresh);
+        assert_eq!(dedup.check(1000, uplink(0)), Seen::Repeated);
+        assert_eq!(dedup.check(1000, uplink(15)), Seen::Copy);
+        assert_eq!(dedup.check(1000, uplink(15)), Seen::Repeated);
+        assert_eq!(dedup.check(999, uplink(0)), Seen::Fresh);
+        assert_eq!(dedup.check(1000 + DEDUP_WINDOW * 5, uplink(0)), Seen::Fresh);
+        assert_eq!(dedup.check(1000, uplink(0)), Seen::TooOld);
     }
 
     proptest! {
         #[test]
-        fn agrees_with_a_set(first in 1_u64 << 20..1 << 40,
-                             steps in proptest::collection::vec(prop_oneof![-40_i64..40, -20_000_i64..20_000], 1..400)) {
+        fn agrees_with_a_map(first in 1_u64 << 20..1 << 40,
+                             steps in proptest::collection::vec((prop_oneof![-40_i64..40, -20_000_i64..20_000], 0_u8..3), 1..400)) {
             let mut dedup = Dedup::new(first);
-            let (mut seen, mut end, mut at) = (BTreeSet::new(), first, first);
-            for step in steps {
+            let (mut seen, mut end, mut at) = (BTreeMap::new(), first, first);
+            for (step, by) in steps {
                 at = at.saturating_add_signed(step).max(1 << 19);
-                let expected = if at < end && end - at > DEDUP_WINDOW { Seen::TooOld }
-                    else if seen.insert(at) { Seen::Fresh } else { Seen::Duplicate };
+                let by = uplink(by);
+                let expected = if at < end && end - at > DEDUP_WINDOW {
+                    Seen::TooOld
+                } else {
+                    let before: &mut UplinkSet = seen.entry(at).or_default();
+                    let found = match *before {
+                        UplinkSet::EMPTY => Seen::Fresh,
+                        before if before.contains(by) => Seen::Repeated,
+                        _ => Seen::Copy,
+                    };
+                    before.insert(by);
+                    found
+                };
                 end = end.max(at + 1);
-                prop_assert_eq!(dedup.check(at), expected);
+                prop_assert_eq!(dedup.check(at, by), expected);
             }
         }
     }

@@ -144,19 +144,19 @@ impl<T> Receiver<T> {
         if self.sabotage == Some(Sabotage::LoseSilently) && sequence.is_multiple_of(100) {
             return Ok(());
         }
-        let taken = match self.dedup.check(sequence) {
+        let taken = match self.dedup.check(sequence, uplink) {
             #[cfg(test)]
-            Seen::Duplicate if self.sabotage == Some(Sabotage::DeliverDuplicates) => {
+            Seen::Copy | Seen::Repeated if self.sabotage == Some(Sabotage::DeliverDuplicates) => {
                 self.reorder.bypass(frame);
                 Ok(())
             }
             Seen::Fresh => self.take(now, uplink, sequence, frame),
-            Seen::Duplicate => Err(DropReason::Duplicate),
-            Seen::TooOld => Err(DropReason::Late),
+            Seen::Copy => Err(DropReason::Duplicate),
+            Seen::Repeated | Seen::TooOld => Err(DropReason::FrameReplayed),
         };
         // A copy says nothing of the uplink that it seems to come by: whoever has seen a frame, on any uplink, can send it
         // again as if by another, on which earlier ones may still be under way.
-        if taken != Err(DropReason::Duplicate) {
+        if !matches!(taken, Err(DropReason::Duplicate | DropReason::FrameReplayed)) {
             self.show(now, uplink, sequence + 1);
         }
         self.settle(now);

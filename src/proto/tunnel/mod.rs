@@ -362,10 +362,14 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let length = frame.bytes().len();
         self.check_length(length)?;
-        self.probe_clock.on_frame(now);
-        self.uplinks[uplink.index()].received.add(length);
-        self.on_heard(now, uplink);
-        self.receiver.on_frame(now, uplink, sequence, frame)
+        let taken = self.receiver.on_frame(now, uplink, sequence, frame);
+        // Whoever has seen a frame can send it again, with the address of any uplink.
+        if !matches!(taken, Err(DropReason::FrameReplayed | DropReason::FarAhead)) {
+            self.probe_clock.on_frame(now);
+            self.uplinks[uplink.index()].received.add(length);
+            self.on_heard(now, uplink);
+        }
+        taken
     }
 
     fn uplink_of(&self, arrival: Arrival) -> Option<UplinkId> {

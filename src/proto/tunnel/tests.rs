@@ -415,6 +415,33 @@ fn a_replayed_control_message_is_dropped() {
 }
 
 #[test]
+fn frames_that_are_replayed_neither_keep_an_uplink_alive_nor_count_as_received() {
+    let mut world = World::new(Mode::BalanceRr);
+    world.stream(BOX, 0..500);
+    let by_slow = |(to, uplink, datagram): &(usize, UplinkId, Vec<u8>)| {
+        let is_frame = matches!(wire::parse(datagram), Ok(Datagram::Frame { .. }));
+        (*to == GATEWAY && *uplink == id(1) && is_frame).then(|| datagram.clone())
+    };
+    let frames: Vec<_> = world.flying.values().filter_map(by_slow).collect();
+    assert!(frames.len() > 10, "{}", frames.len());
+    world.run(60);
+    world.links[1].towards_gateway = false;
+    world.links[1].towards_box = false;
+    let received = world.ends[GATEWAY].uplink(id(1)).received;
+    for _ in 0..500 {
+        for frame in &frames {
+            let path = Arrival::Path(world.path(id(1)));
+            world.ends[GATEWAY].handle_datagram(world.now, path, frame.clone());
+        }
+        world.run(1);
+    }
+    let gateway = &world.ends[GATEWAY];
+    assert_eq!(gateway.counters().drops.get(DropReason::FrameReplayed), 500 * frames.len() as u64);
+    assert_eq!(gateway.uplink(id(1)).received, received);
+    assert_eq!(gateway.uplink(id(1)).state(), State::Down);
+}
+
+#[test]
 fn runts_and_jumbos_from_the_tap_are_dropped_and_counted() {
     let mut world = World::new(Mode::Broadcast);
     world.ends[BOX].handle_frame(world.now, vec![0; 13]);
