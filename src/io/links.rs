@@ -43,6 +43,8 @@ struct BoxLink {
     /// Whether datagrams are to be received together.
     gro: bool,
     socket: Option<UplinkSocket>,
+    /// Where the socket sends to, spelled for the kernel.
+    destination: Option<SockAddr>,
     /// Whether the ring has yet to be told of the socket, or of its end.
     changed: bool,
     /// The interface is known to be of no use now.
@@ -152,10 +154,8 @@ impl Links {
     }
 
     /// An uplink's socket has told of an error.
-    pub fn on_socket_failed(&mut self, now: Instant, uplink: UplinkId, errno: i32) {
-        // ECONNREFUSED is the gateway's word, and says nothing of the socket.
-        let Self::Box(links) = self else { return };
-        if errno != libc::ECONNREFUSED {
+    pub fn on_socket_failed(&mut self, now: Instant, uplink: UplinkId) {
+        if let Self::Box(links) = self {
             links.links[uplink.index()].retry_at.get_or_insert(now + RETRY_AFTER);
         }
     }
@@ -204,9 +204,25 @@ impl Links {
         Ok(())
     }
 
-    /// Where a datagram for `route` goes, if the socket does not know by itself.
+    /// Whether `remote` is where what comes by the socket of `uplink` comes from (at the box).
+    #[inline]
+    #[must_use]
+    pub fn is_gateway(&self, uplink: UplinkId, remote: SocketAddr) -> bool {
+        let Self::Box(links) = self else { return false };
+        let socket = links.links.get(uplink.index()).and_then(|link| link.socket.as_ref());
+        socket.is_some_and(|socket| (socket.remote.ip(), socket.remote.port()) == (remote.ip(), remote.port()))
+    }
+
+    /// Where a datagram for `route` goes: at the gateway by `path`, at the box to the gateway.
     pub fn destination(&mut self, route: Route, path: Option<Path>) -> Option<Destination<'_>> {
-        let (Self::Gateway(links), Some(path)) = (self, path) else { return None };
+        let links = match self {
+            Self::Box(links) => {
+                let link = links.links.get(route.uplink.index())?;
+                return link.destination.as_ref().map(|destination| (destination, ControlBuffer::empty()));
+            }
+            Self::Gateway(links) => links,
+        };
+        let path = path?;
         let known = &mut links.destinations[route.index()];
         if known.as_ref().is_none_or(|(of, ..)| *of != path) {
             let (address, source) = spell(&links.socket, path);
@@ -278,10 +294,20 @@ impl BoxLinks {
 impl BoxLink {
     const fn new(config: UplinkConfig, gro: bool) -> Self {
         let complaint = String::new();
-        Self { config, gro, socket: None, changed: false, interface_down: false, retry_at: None, complaint }
+        Self {
+            config,
+            gro,
+            socket: None,
+            destination: None,
+            changed: false,
+            interface_down: false,
+            retry_at: None,
+            complaint,
+        }
     }
 
     fn set(&mut self, socket: UplinkSocket) {
+        self.destination = Some(socket.remote.into());
         self.socket = Some(socket);
         self.changed = true;
         self.complaint.clear();

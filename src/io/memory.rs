@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::buffers::{Arena, Room, Size, Slots};
 use super::datagram_port::receive::RECEIVE_PREFIX_MAX;
 use super::datagram_port::send::SENDS_MAX;
-use super::provided::provided_buffers;
+use super::provided::{ProvidedBuffers, provided_buffers};
 use super::tap_port::reading::READS_MAX;
 use super::tap_port::writing::WRITES_MAX;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
@@ -59,21 +59,24 @@ const fn small_bytes_max(tunnels: usize) -> usize {
     if tunnels > 1 { 2 * SMALL_BYTES_MAX } else { SMALL_BYTES_MAX }
 }
 
-/// Whether slots of the size that datagrams are `received` into are worth sparing: large ones have become few, because
-/// what was received in them is held for long.
-#[must_use]
-pub fn is_scarce(arena: &Arena, received: Size) -> bool {
-    received == Size::Large && arena.free_slots(Size::Large) < SLOTS_RESERVED
+/// Whether large slots are worth sparing: few are left for the kernel to receive into, because what was received in them is
+/// held for long.
+fn is_scarce(arena: &Arena, provided: &ProvidedBuffers) -> bool {
+    let size = provided.size();
+    size == Size::Large && arena.free_slots(size) + provided.given() < SLOTS_RESERVED + provided_buffers(size)
 }
 
 /// Moves a datagram that may have to be kept out of its large slot, which is worth many of them, if those are scarce.
 ///
 /// # Errors
-/// If small slots are scarce, too.
+/// If small slots are scarce, too: some are left to TAP reads and control messages.
 #[inline]
-pub fn keep(arena: &Rc<Arena>, datagram: Room, is_scarce: bool) -> Result<Room, DropReason> {
-    if !is_scarce || datagram.length() > arena.slot_size(Size::Small) {
+pub fn keep(arena: &Rc<Arena>, provided: &ProvidedBuffers, datagram: Room) -> Result<Room, DropReason> {
+    if !is_scarce(arena, provided) || datagram.length() > arena.slot_size(Size::Small) {
         return Ok(datagram);
+    }
+    if arena.free_slots(Size::Small) <= SLOTS_RESERVED {
+        return Err(DropReason::NoBuffer);
     }
     arena.copy(datagram.bytes()).ok_or(DropReason::NoBuffer)
 }

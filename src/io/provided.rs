@@ -72,6 +72,12 @@ impl ProvidedBuffers {
         self.given > 0
     }
 
+    /// How many slots the kernel has to receive into.
+    #[must_use]
+    pub const fn given(&self) -> usize {
+        self.given
+    }
+
     /// The size of the slots.
     #[must_use]
     pub const fn size(&self) -> Size {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 
@@ -18,7 +18,8 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// Room for datagrams on their way out: more would only be a longer queue on a slow uplink.
 const SEND_BUFFER: usize = 1 << 20;
 
-/// An uplink's socket.
+/// An uplink's socket. It is not connected: a connected one would be told of every error that ICMP brings, which anybody
+/// can forge, by failing to send (RFC 5927; ICMP says nothing to one that is not, udp(7)).
 #[derive(Debug)]
 pub struct UplinkSocket {
     socket: Socket,
@@ -72,56 +73,75 @@ impl fmt::Display for UplinkError {
 
 impl std::error::Error for UplinkError {}
 
-/// Opens an uplink's socket: bound to its interface, so that no policy routing is needed, and connected to the first
-/// of `gateways` that can be reached by it.
+/// Opens an uplink's socket: bound to its interface, so that no policy routing is needed, for the first of `gateways` that
+/// can be reached by it.
 ///
 /// # Errors
 /// Why not, and what to do.
 pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr], gro: bool) -> Result<UplinkSocket, UplinkError> {
-    let interface_index = interface_index(&config.device).map_err(|error| UplinkError {
-        message: format!(
-            "uplink {}: there is no interface '{}': check the name with 'ip link', or plug it in",
-            config.name, config.device
-        ),
-        errno: error.raw_os_error().unwrap_or(libc::ENODEV),
-        is_final: false,
+    let interface_index = interface_index(&config.device).map_err(|error| {
+        let advice = if error.raw_os_error() == Some(libc::ENODEV) {
+            "there is no such interface: check the name with 'ip link', or plug it in".to_owned()
+        } else {
+            format!("cannot find it: {error}")
+        };
+        UplinkError {
+            message: format!("uplink {}: interface '{}': {advice}", config.name, config.device),
+            errno: error.raw_os_error().unwrap_or(libc::ENODEV),
+            is_final: false,
+        }
     })?;
-    let fits = |gateway: &&SocketAddr| config.source.is_none_or(|source| source.is_ipv4() == gateway.is_ipv4());
-    let mut failure = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
-    for gateway in gateways.iter().filter(fits) {
-        match connect(config, *gateway, gro) {
-            Ok(socket) => {
-                let local = local_address(&socket).map_err(|error| explain(config, gateways, &error))?;
-                return Ok(UplinkSocket { socket, local, remote: *gateway, interface_index });
-            }
-            Err(error) => failure = error,
+    let fits = |gateway: &SocketAddr| config.source.is_none_or(|source| source.is_ipv4() == gateway.is_ipv4());
+    let mut failures = vec![];
+    for gateway in gateways.iter().copied().filter(fits) {
+        match open_towards(config, gateway, gro) {
+            Ok((socket, local)) => return Ok(UplinkSocket { socket, local, remote: gateway, interface_index }),
+            Err(error) => failures.push(error),
         }
     }
-    Err(explain(config, gateways, &failure))
+    // That there is no IPv6 here says less than what there is against IPv4.
+    let is_telling = |error: &io::Error| error.raw_os_error() != Some(libc::EAFNOSUPPORT);
+    let told = failures.iter().position(is_telling).unwrap_or(0);
+    Err(explain(config, gateways, failures.get(told)))
 }
 
-fn connect(config: &UplinkConfig, gateway: SocketAddr, gro: bool) -> io::Result<Socket> {
-    let socket = new_socket(gateway, gro)?;
-    socket.bind_device(Some(config.device.as_str().as_bytes()))?;
-    if let Some(source) = config.source {
-        socket.bind(&SocketAddr::new(source, 0).into())?;
-    }
-    socket.connect(&gateway.into())?;
-    Ok(socket)
+/// A socket that sends to `gateway`, and the address that it does so from.
+fn open_towards(config: &UplinkConfig, gateway: SocketAddr, gro: bool) -> io::Result<(Socket, SocketAddr)> {
+    let any: IpAddr = if gateway.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let bound = || {
+        let socket = new_socket(gateway, gro)?;
+        socket.bind_device(Some(config.device.as_str().as_bytes()))?;
+        socket.bind(&SocketAddr::new(config.source.unwrap_or(any), 0).into())?;
+        io::Result::Ok(socket)
+    };
+    let socket = bound()?;
+    // Only one that is connected is told where it sends from, and whether there is a way at all.
+    let connected = bound()?;
+    connected.connect(&gateway.into())?;
+    let from = local_address(&connected)?.ip();
+    let port = local_address(&socket)?.port();
+    Ok((socket, SocketAddr::new(from, port)))
 }
 
-fn explain(config: &UplinkConfig, gateways: &[SocketAddr], error: &io::Error) -> UplinkError {
+/// `error` is `None` if none of `gateways` is of the family of the source address.
+fn explain(config: &UplinkConfig, gateways: &[SocketAddr], error: Option<&io::Error>) -> UplinkError {
     let gateways = gateways.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" or ");
+    let Some(error) = error else {
+        return UplinkError {
+            message: format!("uplink {}: {gateways} is of another address family than its source", config.name),
+            errno: libc::EAFNOSUPPORT,
+            is_final: true,
+        };
+    };
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
     let (advice, is_final) = match errno {
-        libc::EPERM | libc::EACCES => {
-            ("binding to an interface needs CAP_NET_RAW: run as root, or grant the capability".to_owned(), true)
-        }
+        libc::EPERM => ("something forbids it: a sandbox, or a BPF program".to_owned(), true),
+        libc::EACCES => (format!("{gateways} is a broadcast address, or a security policy forbids it"), true),
         libc::ENETUNREACH | libc::EHOSTUNREACH => {
             (format!("no route to {gateways} by it: it needs an address and a default route"), false)
         }
         libc::EADDRNOTAVAIL => ("the interface does not have the source address".to_owned(), false),
-        libc::EAFNOSUPPORT => (format!("{gateways} is of another address family than its source"), true),
+        libc::EAFNOSUPPORT => (format!("this kernel does not have the address family of {gateways}"), true),
         _ => ("will be tried again".to_owned(), false),
     };
     let message = format!("uplink {}: cannot use interface '{}': {error}: {advice}", config.name, config.device);

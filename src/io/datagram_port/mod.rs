@@ -42,7 +42,7 @@ impl Route {
 /// Which sockets there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sockets {
-    /// One per uplink, connected to the gateway.
+    /// One per uplink, of the box's.
     PerUplink,
     /// One for all, which hears from many addresses.
     Shared,
@@ -73,7 +73,7 @@ impl DatagramPort {
         Self {
             sockets,
             places: [Place::default(); UPLINKS_MAX],
-            receiving: Receiving::new(sockets),
+            receiving: Receiving::new(),
             sending: Sending::new(tunnels, gso),
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 
 use io_uring::{opcode, types};
 
-use super::{Sockets, empty_message, file_place};
+use super::{empty_message, file_place};
 use crate::io::buffers::Room;
 use crate::io::control_message::{self, RECEIVE_CONTROL_LENGTH};
 use crate::io::provided;
@@ -39,8 +39,8 @@ pub enum Received {
 pub struct Datagrams {
     bytes: Room,
     segment_size: usize,
-    /// Where they are from, if the socket is shared.
-    pub path: Option<Path>,
+    /// Where they are from, and to which of our addresses, if the socket is shared.
+    pub path: Path,
 }
 
 impl Datagrams {
@@ -63,19 +63,16 @@ impl Datagrams {
 
 /// What all receives have in common.
 pub struct Receiving {
-    sockets: Sockets,
-    /// What a receive wants to be told: lengths only, no addresses.
+    /// What a receive wants to be told: lengths only.
     message: Box<libc::msghdr>,
 }
 
 impl Receiving {
-    pub(super) fn new(sockets: Sockets) -> Self {
+    pub(super) fn new() -> Self {
         let mut message = Box::new(empty_message());
         message.msg_controllen = RECEIVE_CONTROL_LENGTH as _;
-        if sockets == Sockets::Shared {
-            message.msg_namelen = RECEIVE_NAME_LENGTH as u32;
-        }
-        Self { sockets, message }
+        message.msg_namelen = RECEIVE_NAME_LENGTH as u32;
+        Self { message }
     }
 
     pub(super) fn arm(&self, ring: &mut Ring, socket: u8, generation: u16) -> io::Result<()> {
@@ -97,15 +94,10 @@ impl Receiving {
             return Received::Dropped(DropReason::Oversize);
         }
         let told = control_message::parse(out.control_data());
-        let path = match self.sockets {
-            Sockets::PerUplink => None,
-            Sockets::Shared => {
-                let Some(remote) = socket_address_from_name(out.name_data()) else {
-                    return Received::Dropped(DropReason::UnknownSource);
-                };
-                Some(Path { remote, local: told.local })
-            }
+        let Some(remote) = socket_address_from_name(out.name_data()) else {
+            return Received::Dropped(DropReason::UnknownSource);
         };
+        let path = Path { remote, local: told.local };
         let before_payload = room.length() - out.payload_data().len();
         room.advance(before_payload);
         let segment_size = told.segment_size.filter(|size| *size > 0).unwrap_or_else(|| room.length().max(1));
@@ -121,7 +113,8 @@ mod tests {
     fn lengths(bytes: usize, segment_size: usize) -> Vec<usize> {
         let arena = Arena::new(Slots { count: 1, size: 4096 }, Slots { count: 0, size: 0 }).expect("mapped");
         let bytes = arena.copy(&vec![0; bytes]).expect("free");
-        Datagrams { bytes, segment_size, path: None }.each().map(|datagram| datagram.length()).collect()
+        let path = Path { remote: "192.0.2.1:4754".parse().expect("an address"), local: None };
+        Datagrams { bytes, segment_size, path }.each().map(|datagram| datagram.length()).collect()
     }
 
     #[test]

@@ -63,14 +63,13 @@ const RING_REGISTRATIONS: [u64; 3] = [
 ];
 
 /// The options of an uplink's socket, as `uplink_socket` sets them.
-const UPLINK_OPTIONS: [(i32, i32); 8] = [
+const UPLINK_OPTIONS: [(i32, i32); 7] = [
     (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE),
     (libc::SOL_SOCKET, libc::SO_RCVBUF),
     (libc::SOL_SOCKET, libc::SO_SNDBUF),
     (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
     (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
     (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-    (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
     (libc::SOL_UDP, libc::UDP_GRO),
 ];
 

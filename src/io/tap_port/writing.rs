@@ -17,7 +17,7 @@ use crate::offload::vnet_header::{VNET_HEADER_LENGTH, VnetHeader};
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::Payload;
 
-/// The most writes in flight, of all TAPs, each of one frame or of a run.
+/// The most writes in flight, each of one frame or of a run, of all TAPs together unless there are very many.
 pub const WRITES_MAX: usize = 1024;
 
 /// The segment that is the header of all, and the first frame's.
@@ -56,10 +56,12 @@ pub struct TapWriting {
 }
 
 impl TapWriting {
-    /// To TAP number `tap`, which is in its place among the registered files, and takes super-frames of these kinds; or, if
-    /// `None`, bare frames. At most `writes_max` are in flight.
+    /// To TAP number `tap`, one of so many, which is in its place among the registered files, and takes super-frames of
+    /// these kinds; or, if `None`, bare frames.
     #[must_use]
-    pub fn new(tap: u8, kinds: Option<Kinds>, writes_max: usize) -> Self {
+    pub fn new(tap: u8, kinds: Option<Kinds>, of: usize) -> Self {
+        // The frames of a run that is refused are written one by one.
+        let writes_max = (WRITES_MAX / of).max(RUN_FRAMES_MAX + 1);
         let frames = if kinds.is_some() { RUN_FRAMES_MAX } else { 1 };
         Self {
             tap,
@@ -69,6 +71,13 @@ impl TapWriting {
             writes: Slab::with_capacity(writes_max),
             spare: (0..writes_max).map(|_| Gather::new(frames, 1 + frames)).collect(),
         }
+    }
+
+    /// Whether there is room for one more write.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.spare.is_empty()
     }
 
     /// Takes a frame to write, which happens at the latest at the next [`Self::flush`].

@@ -22,7 +22,7 @@ use super::session::responder::Responder;
 use super::session::transport::{Opened, Sessions};
 use super::stats::{DropCounters, DropReason};
 use super::time::Instant;
-use super::tunnel::{Arrival, ControlTransmit, Event, Frame, Path, Payload, Tunnel};
+use super::tunnel::{Arrival, ControlTransmit, Event, Frame, FrameTransmit, Path, Payload, Tunnel};
 use super::uplink::UplinkId;
 use super::wire::{self, KeyedDatagram};
 
@@ -101,9 +101,15 @@ pub enum Security {
     Gateway(Box<Responder>),
 }
 
+/// When something is due, and what.
+type Due = (Instant, &'static str);
+
 /// One end.
 pub struct Endpoint<T, F = T> {
     tunnels: Vec<Tunnel<T, F>>,
+    /// When each tunnel's time is up; `None` if something has happened to it since that was last asked. A wake-up is of
+    /// one tunnel most of the time, and should not have to ask them all.
+    dues: Vec<Option<Due>>,
     security: Security,
     answers: VecDeque<HandshakeTransmit>,
     drops: DropCounters,
@@ -115,10 +121,14 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
     /// # Panics
     /// If there is none, or, but at a gateway with keys, more than one.
     #[must_use]
-    pub fn new(tunnels: Vec<Tunnel<T, F>>, security: Security) -> Self {
+    pub fn new(mut tunnels: Vec<Tunnel<T, F>>, security: Security) -> Self {
         assert!(tunnels.len() == 1 || (matches!(security, Security::Gateway(_)) && !tunnels.is_empty()));
         let answers = VecDeque::with_capacity(ANSWERS_WAITING_MAX);
-        Self { tunnels, security, answers, drops: DropCounters::default() }
+        if !matches!(security, Security::Plaintext) {
+            tunnels.iter_mut().for_each(Tunnel::expect_sealed);
+        }
+        let dues = vec![None; tunnels.len()];
+        Self { tunnels, dues, security, answers, drops: DropCounters::default() }
     }
 
     /// The tunnels; a tunnel's place is its number.
@@ -134,7 +144,25 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
     /// If there is none of that number.
     #[inline]
     pub fn tunnel_mut(&mut self, tunnel: usize) -> &mut Tunnel<T, F> {
+        self.dues[tunnel] = None;
         &mut self.tunnels[tunnel]
+    }
+
+    /// The next frame of a tunnel to send.
+    #[inline]
+    pub fn poll_frame(&mut self, tunnel: usize) -> Option<FrameTransmit<F>> {
+        self.tunnels[tunnel].poll_frame()
+    }
+
+    /// The next frame of a tunnel to write to its TAP.
+    #[inline]
+    pub fn poll_deliver(&mut self, tunnel: usize) -> Option<T> {
+        self.tunnels[tunnel].poll_deliver()
+    }
+
+    /// The next event of a tunnel to log, and how many were lost before it because nobody asked.
+    pub fn poll_event(&mut self, tunnel: usize) -> Option<(Event, u64)> {
+        self.tunnels[tunnel].poll_event()
     }
 
     /// Whether there are keys.
@@ -155,7 +183,7 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         self.drops.add(reason);
     }
 
-    /// A datagram has come. Returns the tunnel that has taken it, which may have frames to deliver now.
+    /// A datagram has come. Returns the tunnel that it has changed, which may have something to send or to deliver now.
     #[inline]
     pub fn handle_datagram<D: Datagram<Payload = T>>(
         &mut self,
@@ -166,14 +194,14 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
     ) -> Option<usize> {
         if !self.is_sealed() {
             let length = datagram.bytes_mut().len();
-            self.tunnels[0].handle_datagram(now, arrival, datagram.into_payload(0..length));
+            self.tunnel_mut(0).handle_datagram(now, arrival, datagram.into_payload(0..length));
             return Some(0);
         }
         match wire::parse_keyed(datagram.bytes_mut()) {
             Ok(KeyedDatagram::Frame { key, counter }) => {
                 let (tunnel, text) = self.open(now, key, Space::Frame, counter, datagram.bytes_mut())?;
                 let frame = datagram.into_payload(text);
-                self.tunnels[tunnel].handle_received_frame(now, arrival, counter, frame);
+                self.tunnel_mut(tunnel).handle_received_frame(now, arrival, counter, frame);
                 Some(tunnel)
             }
             Ok(KeyedDatagram::Control { key, counter }) => {
@@ -182,10 +210,7 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
                 self.on_control(now, arrival, tunnel, counter, &bytes[text]);
                 Some(tunnel)
             }
-            Ok(KeyedDatagram::Handshake) => {
-                self.on_handshake(now, host, arrival, datagram.bytes_mut());
-                None
-            }
+            Ok(KeyedDatagram::Handshake) => self.on_handshake(now, host, arrival, datagram.bytes_mut()),
             Err(reason) => {
                 self.drops.add(reason);
                 None
@@ -229,7 +254,7 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
 
     fn on_control(&mut self, now: Instant, arrival: Arrival, tunnel: usize, counter: u32, body: &[u8]) {
         let had_peer = self.tunnels[tunnel].has_peer();
-        self.tunnels[tunnel].handle_control(now, arrival, counter, body);
+        self.tunnel_mut(tunnel).handle_control(now, arrival, counter, body);
         // The tunnel has forgotten what it had from the peer that has left, and could not tell it from news.
         if had_peer
             && !self.tunnels[tunnel].has_peer()
@@ -245,25 +270,28 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         let Security::Gateway(responder) = &mut self.security else { return };
         responder.on_confirmed(tunnel);
         if let Some((cipher, is_first)) = responder.sessions(tunnel).confirm() {
-            self.tunnels[tunnel].push_event(Event::Sealed { cipher, is_first });
-            self.tunnels[tunnel].handle_session(now);
+            let tunnel = self.tunnel_mut(tunnel);
+            tunnel.push_event(Event::Sealed { cipher, is_first });
+            tunnel.handle_session(now);
         }
     }
 
-    fn on_handshake(&mut self, now: Instant, host: &mut impl Host, arrival: Arrival, bytes: &[u8]) {
+    /// Returns the tunnel that it has changed.
+    fn on_handshake(&mut self, now: Instant, host: &mut impl Host, arrival: Arrival, bytes: &[u8]) -> Option<usize> {
         let outcome = match (message::parse(bytes), arrival) {
             (Ok(Message::Initiation(bytes)), Arrival::Path(path)) => self.on_initiation(now, host, path, bytes),
-            (Ok(Message::Response(bytes)), Arrival::Uplink(_)) => self.on_response(now, host, bytes),
+            (Ok(Message::Response(bytes)), Arrival::Uplink(uplink)) => self.on_response(now, host, uplink, bytes),
             (Ok(Message::Cookie(bytes)), Arrival::Uplink(uplink)) => match &mut self.security {
-                Security::Box(initiator) => initiator.on_cookie(now, uplink, bytes),
+                Security::Box(initiator) => initiator.on_cookie(now, uplink, bytes).map(|()| None),
                 _ => Err(DropReason::HandshakeMalformed),
             },
             (Ok(_), _) => Err(DropReason::HandshakeMalformed),
             (Err(reason), _) => Err(reason),
         };
-        if let Err(reason) = outcome {
+        outcome.unwrap_or_else(|reason| {
             self.drops.add(reason);
-        }
+            None
+        })
     }
 
     fn on_initiation(
@@ -272,23 +300,24 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         host: &mut impl Host,
         path: Path,
         bytes: &[u8; message::INITIATION_LENGTH],
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<usize>, DropReason> {
         let Security::Gateway(responder) = &mut self.security else { return Err(DropReason::HandshakeMalformed) };
         let tunnels = &self.tunnels;
         let position = |tunnel: usize| tunnels[tunnel].position();
         match responder.on_initiation(now, host, path.remote, bytes, position) {
             Ok(granted) => {
                 self.answer(path, &granted.answer);
-                Ok(())
+                Ok(None)
             }
             Err(refused) => {
                 if let Some(cookie) = refused.cookie {
                     self.answer(path, &cookie);
                 }
+                self.drops.add(refused.reason);
                 if let Some(tunnel) = refused.without_cipher {
                     self.tunnels[tunnel].push_event(Event::CipherRefused);
                 }
-                Err(refused.reason)
+                Ok(refused.without_cipher)
             }
         }
     }
@@ -305,13 +334,15 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         &mut self,
         now: Instant,
         host: &mut impl Host,
+        uplink: UplinkId,
         bytes: &[u8; message::RESPONSE_LENGTH],
-    ) -> Result<(), DropReason> {
+    ) -> Result<Option<usize>, DropReason> {
         let Security::Box(initiator) = &mut self.security else { return Err(DropReason::HandshakeMalformed) };
-        let (cipher, is_first) = initiator.on_response(now, host, bytes)?;
-        self.tunnels[0].push_event(Event::Sealed { cipher, is_first });
-        self.tunnels[0].handle_session(now);
-        Ok(())
+        let (cipher, is_first) = initiator.on_response(now, host, uplink, bytes)?;
+        let tunnel = self.tunnel_mut(0);
+        tunnel.push_event(Event::Sealed { cipher, is_first });
+        tunnel.handle_session(now);
+        Ok(Some(0))
     }
 
     /// Tells the box's side of the handshake whether the gateway is heard.
@@ -323,9 +354,10 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
 
     /// Time has passed: does all that is due.
     pub fn handle_timeout(&mut self, now: Instant, host: &mut impl Host) {
-        for tunnel in &mut self.tunnels {
-            if tunnel.poll_timeout(now).0 <= now {
+        for (tunnel, due) in self.tunnels.iter_mut().zip(&mut self.dues) {
+            if due.get_or_insert_with(|| tunnel.poll_timeout(now)).0 <= now {
                 tunnel.handle_timeout(now);
+                *due = None;
             }
         }
         self.note_heard(now);
@@ -346,8 +378,9 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
 
     /// When [`Self::handle_timeout`] must be called next, and what for.
     pub fn poll_timeout(&mut self, now: Instant) -> (Instant, &'static str) {
-        let tunnels = self.tunnels.iter_mut().map(|tunnel| tunnel.poll_timeout(now));
-        let due = tunnels.min_by_key(|(at, _)| *at).expect("there is at least one tunnel");
+        let tunnels = self.tunnels.iter_mut().zip(&mut self.dues);
+        let dues = tunnels.map(|(tunnel, due)| *due.get_or_insert_with(|| tunnel.poll_timeout(now)));
+        let due = dues.min_by_key(|(at, _)| *at).expect("there is at least one tunnel");
         let handshake = match &self.security {
             Security::Plaintext => None,
             Security::Box(initiator) => Some(initiator.next_timeout()),
@@ -361,7 +394,7 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
 
     /// An uplink has a socket to send by (at the box).
     pub fn handle_uplink_attached(&mut self, now: Instant, uplink: UplinkId) {
-        self.tunnels[0].handle_uplink_attached(now, uplink);
+        self.tunnel_mut(0).handle_uplink_attached(now, uplink);
         if let Security::Box(initiator) = &mut self.security {
             initiator.on_uplink(now, uplink);
         }

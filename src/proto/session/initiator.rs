@@ -13,6 +13,7 @@ use super::handshake::message::{
 };
 use super::handshake::noise::Exchange;
 use super::keys::{PresharedKey, PublicKey};
+use super::limiter::Allowance;
 use super::transport::{Agreement, Session, Sessions, Side};
 use super::{Host, Identity, Names};
 use crate::proto::seq::Position;
@@ -26,8 +27,12 @@ pub const ATTEMPT_FOR: Duration = Duration::from_secs(5);
 /// How long after the first time it is sent again, and how long at most between two.
 const RESEND_AFTER: Duration = Duration::from_millis(250);
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(1);
-/// How long the gateway may be silent on every uplink before we ask whether it still knows us.
+/// How long at least the gateway may be silent on every uplink before we ask whether it still knows us.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// Answers by each uplink that are looked into, each of which is a tenth of a millisecond's work: whoever knows our public
+/// key and has seen the question can forge some, but not those of the other uplinks.
+const ANSWERS: Allowance = Allowance::new(20, 20);
 
 /// How often at most it is said that nobody answers.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
@@ -87,6 +92,11 @@ pub struct Initiator {
     /// started together do not go on together.
     rekey_at: Option<Instant>,
     unheard_since: Option<Instant>,
+    /// How long the gateway may be silent: over a slow way it cannot be heard sooner.
+    silence: Duration,
+    /// There is nothing to ask by: not before then.
+    waits_until: Instant,
+    answers: [Allowance; UPLINKS_MAX],
     outbox: VecDeque<InitiationTransmit>,
     unanswered: bool,
     /// When it was last said that nobody answers.
@@ -109,6 +119,9 @@ impl Initiator {
             cookies: [None; UPLINKS_MAX],
             rekey_at: None,
             unheard_since: None,
+            silence: SILENCE,
+            waits_until: Instant::ZERO,
+            answers: [ANSWERS; UPLINKS_MAX],
             outbox: VecDeque::with_capacity(UPLINKS_MAX),
             unanswered: false,
             complained_at: None,
@@ -158,6 +171,11 @@ impl Initiator {
             self.attempt = None;
             return;
         }
+        if uplinks.is_empty() {
+            self.attempt = None;
+            self.waits_until = now + RESEND_AFTER_MAX;
+            return;
+        }
         if self.attempt.as_ref().is_some_and(|attempt| now >= attempt.begun_at + ATTEMPT_FOR) {
             self.attempt = None;
             self.complain(now);
@@ -172,16 +190,16 @@ impl Initiator {
 
     /// An uplink can be used that could not: what has been asked is asked by it, too.
     pub fn on_uplink(&mut self, now: Instant, uplink: UplinkId) {
+        self.waits_until = Instant::ZERO;
         self.send(now, uplink);
     }
 
     fn wanted_at(&self) -> Instant {
-        let Some(current) = self.sessions.current() else { return Instant::ZERO };
-        if current.is_worn() {
-            return Instant::ZERO;
+        if self.sessions.current().is_none_or(Session::is_worn) {
+            return self.waits_until;
         }
         let aged = self.rekey_at.unwrap_or(Instant::ZERO);
-        self.unheard_since.map_or(aged, |since| (since + SILENCE).min(aged))
+        self.unheard_since.map_or(aged, |since| (since + self.silence).min(aged)).max(self.waits_until)
     }
 
     fn complain(&mut self, now: Instant) {
@@ -224,7 +242,7 @@ impl Initiator {
         self.outbox.push_back(InitiationTransmit { uplink, bytes });
     }
 
-    /// An answer has come. Returns the cipher of the session that it grants, and whether it is the first with this start
+    /// An answer has come by `uplink`. Returns the cipher of the session that it grants, and whether it is the first with this start
     /// of the gateway.
     ///
     /// # Errors
@@ -233,6 +251,7 @@ impl Initiator {
         &mut self,
         now: Instant,
         host: &mut impl Host,
+        uplink: UplinkId,
         bytes: &[u8; RESPONSE_LENGTH],
     ) -> Result<(Cipher, bool), DropReason> {
         if !self.to_us.is_mac1(bytes, response::MAC1.start) {
@@ -241,11 +260,15 @@ impl Initiator {
         let name = message::receiver(bytes);
         let attempt = self.attempt.as_mut().filter(|attempt| attempt.name == name);
         let attempt = attempt.ok_or(DropReason::HandshakeOver)?;
+        if !self.answers[uplink.index()].take(now) {
+            return Err(DropReason::HandshakeThrottled);
+        }
         let (payload, split) = attempt.exchange.conclude(&bytes[response::NOISE])?;
         let grant = Grant::parse(&payload)?;
         if !self.settings.identity.ciphers.contains(grant.cipher) {
             return Err(DropReason::HandshakeRejected);
         }
+        self.silence = SILENCE.max(now.since(attempt.begun_at) * 2).min(ATTEMPT_FOR);
         self.attempt = None;
         let session = Session::new(
             now,

@@ -13,7 +13,7 @@ use super::handshake::message::{
 use super::handshake::noise::Exchange;
 use super::keys::{PresharedKey, PublicKey};
 use super::limiter::{Allowance, PerSource};
-use super::transport::{Agreement, Session, Sessions, Side};
+use super::transport::{Agreement, LIFETIME, Session, Sessions, Side};
 use super::{Host, Identity, Names};
 use crate::proto::seq::Position;
 use crate::proto::stats::DropReason;
@@ -26,6 +26,9 @@ const EXCHANGES_WITH_COOKIE: Allowance = Allowance::new(500, 100);
 const EXCHANGES_PER_SOURCE: u8 = 10;
 /// Cookies a second: what is asked for beyond that is not answered at all.
 const COOKIES: Allowance = Allowance::new(20_000, 2_000);
+
+/// Copies a second of a box's question that are answered as the first was: whoever has recorded one can send more.
+const COPIES: Allowance = Allowance::new(64, 64);
 
 /// A box that is let in.
 pub struct Admitted {
@@ -77,6 +80,7 @@ struct PeerState {
     /// The latest stamp that it has sent.
     last_stamp: Option<u64>,
     answered: Option<Box<Answered>>,
+    copies: Allowance,
 }
 
 /// The gateway's side of the handshake, and the sessions of all boxes.
@@ -91,6 +95,8 @@ pub struct Responder {
     exchanges_with_cookie: Allowance,
     per_source: PerSource,
     cookies: Allowance,
+    /// When the first session may be over; none is before.
+    expires_at: Option<Instant>,
 }
 
 impl Responder {
@@ -107,6 +113,7 @@ impl Responder {
             sessions: Sessions::default(),
             last_stamp: None,
             answered: None,
+            copies: COPIES,
         });
         let peers = peers.collect();
         Self {
@@ -119,6 +126,7 @@ impl Responder {
             exchanges_with_cookie: EXCHANGES_WITH_COOKIE,
             per_source: PerSource::new(host, EXCHANGES_PER_SOURCE),
             cookies: COOKIES,
+            expires_at: None,
         }
     }
 
@@ -147,12 +155,15 @@ impl Responder {
 
     /// When [`Self::on_timeout`] will have something to do.
     #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.peers.iter().filter_map(|peer| peer.sessions.expires_at()).min()
+    pub const fn next_timeout(&self) -> Option<Instant> {
+        self.expires_at
     }
 
     /// Forgets what is over.
     pub fn on_timeout(&mut self, now: Instant) {
+        if self.expires_at.is_none_or(|at| now < at) {
+            return;
+        }
         for peer in &mut self.peers {
             peer.sessions.expire(now);
             // Nobody may have used the session while it could be used.
@@ -160,6 +171,7 @@ impl Responder {
                 answered.is_over = true;
             }
         }
+        self.expires_at = self.peers.iter().filter_map(|peer| peer.sessions.expires_at()).min();
     }
 
     /// Somebody asks for a session. `positions` tells how far each tunnel has counted.
@@ -177,12 +189,12 @@ impl Responder {
         if !self.to_us.is_mac1(bytes, initiation::MAC1.start) {
             return Err(Refused::from(DropReason::HandshakeMac));
         }
-        if let Some(answered) = self.find_answered(bytes) {
-            return if answered.is_over {
-                Err(Refused::from(DropReason::HandshakeOver))
-            } else {
-                Ok(Granted { answer: answered.answer })
-            };
+        if let Some((answered, copies)) = self.find_answered(bytes) {
+            if answered.is_over {
+                return Err(Refused::from(DropReason::HandshakeOver));
+            }
+            let may = copies.take(now);
+            return may.then_some(Granted { answer: answered.answer }).ok_or(DropReason::HandshakeThrottled.into());
         }
         self.admit(now, host, source, bytes)?;
         let noise = &bytes[initiation::NOISE];
@@ -219,15 +231,17 @@ impl Responder {
             peer_position: request.position,
         };
         peer.sessions.offer(Session::new(now, &agreement));
+        let expires_at = now + LIFETIME;
+        self.expires_at = Some(self.expires_at.map_or(expires_at, |at| at.min(expires_at)));
         let question = bytes[initiation::NOISE].try_into().expect("the range is that long");
         peer.answered = Some(Box::new(Answered { question, answer, is_over: false }));
         Ok(Granted { answer })
     }
 
     /// What was answered to the same question, which comes again by another uplink, or because the answer was lost.
-    fn find_answered(&self, bytes: &[u8; INITIATION_LENGTH]) -> Option<&Answered> {
-        let mut answered = self.peers.iter().filter_map(|peer| peer.answered.as_deref());
-        answered.find(|answered| answered.question == bytes[initiation::NOISE])
+    fn find_answered(&mut self, bytes: &[u8; INITIATION_LENGTH]) -> Option<(&Answered, &mut Allowance)> {
+        let mut answered = self.peers.iter_mut().filter_map(|peer| Some((peer.answered.as_deref()?, &mut peer.copies)));
+        answered.find(|(answered, _)| answered.question == bytes[initiation::NOISE])
     }
 
     /// Whether the costly work may be done for whoever this is.

@@ -181,16 +181,18 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     fn on_reply(&mut self, now: Instant, uplink: UplinkId, echo_sent_at: u64, sent_packets: u64, received: Traffic) {
         let probe_sent_at = Instant::from_nanos(echo_sent_at);
+        let of_uplink = &mut self.uplinks[uplink.index()];
         // An echo from the future is none of ours.
         if probe_sent_at <= now {
-            self.uplinks[uplink.index()].on_reply(now, probe_sent_at, sent_packets, received);
+            of_uplink.on_reply(now, probe_sent_at, sent_packets, at_most(received, of_uplink.sent));
         }
     }
 
     fn on_report(&mut self, now: Instant, report: &Report) {
         for uplink in UplinkId::all() {
             if let Some(received) = report.get(uplink) {
-                self.uplinks[uplink.index()].measurements.on_delivered(now, received);
+                let of_uplink = &mut self.uplinks[uplink.index()];
+                of_uplink.measurements.on_delivered(now, at_most(received, of_uplink.sent));
             }
         }
     }
@@ -275,4 +277,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.next_control += 1;
         self.controls.push_back(ControlTransmit { uplink, counter, message: control::emit(&head, message) });
     }
+}
+
+/// What the peer has received of what was sent: not more, whatever somebody has sent again as if by this uplink.
+fn at_most(received: Traffic, sent: Traffic) -> Traffic {
+    Traffic { packets: received.packets.min(sent.packets), bytes: received.bytes.min(sent.bytes) }
 }

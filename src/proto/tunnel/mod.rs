@@ -224,6 +224,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct Tunnel<T, F = T> {
     role: Role,
+    /// Whether all that is handed in has been opened with keys.
+    is_sealed: bool,
     tap_mtu: u16,
     peer: Peer,
     peer_mtu: Option<u16>,
@@ -266,6 +268,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         });
         Self {
             role: settings.role,
+            is_sealed: false,
             tap_mtu: settings.tap_mtu,
             peer: Peer::new(settings.epoch),
             peer_mtu: None,
@@ -287,6 +290,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             delivered: Traffic::default(),
             drops: DropCounters::default(),
         }
+    }
+
+    /// All that is handed in from now on will have been opened with keys, and so is the peer's.
+    pub(in crate::proto) const fn expect_sealed(&mut self) {
+        self.is_sealed = true;
+        self.receiver.expect_authentic();
     }
 
     /// A frame has been read from the TAP.
@@ -363,11 +372,17 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let length = frame.bytes().len();
         self.check_length(length)?;
         let taken = self.receiver.on_frame(now, uplink, sequence, frame);
-        // Whoever has seen a frame can send it again, with the address of any uplink.
+        // Whoever has seen a frame can send it again, with the address of any uplink, or be faster by that. A control
+        // message tells by which uplink it was sent, and nobody can change that if it is sealed: there it alone is a
+        // sign of life.
         if !matches!(taken, Err(DropReason::FrameReplayed | DropReason::FarAhead)) {
-            self.probe_clock.on_frame(now);
             self.uplinks[uplink.index()].received.add(length);
-            self.on_heard(now, uplink);
+            if !self.is_sealed {
+                self.on_heard(now, uplink);
+            }
+        }
+        if matches!(taken, Ok(()) | Err(DropReason::Late)) {
+            self.probe_clock.on_frame(now);
         }
         taken
     }

@@ -15,8 +15,9 @@ use crate::proto::session::initiator::{Initiator, InitiatorSettings};
 use crate::proto::session::keys::PresharedKey;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::Arrival;
+use crate::proto::tunnel::{Arrival, Event};
 use crate::proto::uplink::UplinkSet;
+use crate::proto::uplink::state::State;
 use crate::proto::wire;
 
 const INITIATION: Option<u8> = Some(1);
@@ -26,9 +27,13 @@ const RESPONSE: Option<u8> = Some(2);
 fn state(world: &World, node: usize) -> String {
     let tunnels = world.nodes[node].end.tunnels().iter();
     let seen = tunnels.map(|tunnel| {
-        let paths = [0, 1].map(|number| tunnel.path(uplink(number)));
+        let uplinks = [0, 1].map(|number| {
+            let of_uplink = tunnel.uplink(uplink(number));
+            (tunnel.path(uplink(number)), of_uplink.state(), of_uplink.received)
+        });
         let counters = tunnel.counters();
-        (paths, tunnel.position(), counters.sent, counters.delivered, counters.receive, tunnel.is_peer_heard())
+        let peer = (tunnel.has_peer(), tunnel.is_peer_heard());
+        (uplinks, tunnel.position(), counters.sent, counters.delivered, counters.receive, peer)
     });
     format!("{:?} {:?}", seen.collect::<Vec<_>>(), world.nodes[node].events)
 }
@@ -104,6 +109,8 @@ fn an_answer_that_was_forged_or_spoiled_does_not_keep_the_right_one_out() {
         world.hand(Flight { to: BOX, arrival, bytes: bytes.clone() });
         keys.write_mac1(&mut bytes, mac1);
         world.hand(Flight { to: BOX, arrival, bytes });
+        // So that none is throttled.
+        world.now = world.now + Duration::from_millis(50);
     }
     assert!(!world.nodes[BOX].is_sealed_to());
     let mut renamed = answer;
@@ -115,6 +122,25 @@ fn an_answer_that_was_forged_or_spoiled_does_not_keep_the_right_one_out() {
     world.run(300);
     assert!(world.nodes[GATEWAY].is_sealed_to(), "by the name that was meant");
     assert_eq!(world.nodes[GATEWAY].drops(DropReason::UnknownSession), 0);
+}
+
+#[test]
+fn answers_forged_by_the_thousand_cost_little_and_keep_no_answer_by_another_uplink_out() {
+    let mut world = World::new(Setup::default());
+    world.network = |_, _| vec![];
+    world.run(0);
+    let answer = world.hand(only(&world, GATEWAY, INITIATION).remove(0)).remove(0);
+    let keys = ReceiverKeys::of(&private_key(BOX).public());
+    let mac1 = RESPONSE_LENGTH - MAC_LENGTH;
+    let mut forged = answer.clone();
+    forged[mac1 - 1] ^= 1;
+    keys.write_mac1(&mut forged, mac1);
+    for _ in 0..1_000 {
+        world.hand(Flight { to: BOX, arrival: Arrival::Uplink(uplink(0)), bytes: forged.clone() });
+    }
+    assert_eq!(world.nodes[BOX].drops(DropReason::HandshakeThrottled), 980);
+    world.hand(Flight { to: BOX, arrival: Arrival::Uplink(uplink(1)), bytes: answer });
+    assert!(world.nodes[BOX].is_sealed_to());
 }
 
 #[test]
@@ -238,6 +264,63 @@ fn what_is_replayed_is_dropped_even_under_keys_that_have_just_been_replaced() {
         assert_eq!(frames + control + unknown, total);
         assert!(frames > 500 && control > 20, "{frames} {control} {unknown}");
         assert_eq!(state(&world, node), before);
+    }
+}
+
+fn is_control(flight: &Flight) -> bool {
+    matches!(wire::parse_keyed(&flight.bytes), Ok(wire::KeyedDatagram::Control { .. }))
+}
+
+#[test]
+fn control_messages_that_were_held_back_have_nothing_delivered_again() {
+    let mut world = World::established(Setup::default());
+    world.take_delivered(BOX);
+    let held_from = world.recorded.len();
+    // Their operators let the frames pass, and nothing else; and then, for a while, nothing at all.
+    world.network = |_, flight| if flight.to == GATEWAY && is_control(flight) { vec![] } else { vec![Duration::ZERO] };
+    world.stream(BOX, 60);
+    world.network = |_, _| vec![];
+    world.run(200);
+    let [delivered, _] = world.take_delivered(BOX);
+    assert!(delivered.len() > 30, "{delivered:?}");
+    let sent: Vec<_> = world.recorded[held_from..].iter().map(|(_, flight)| flight.clone()).collect();
+    let to_gateway = || sent.iter().filter(|flight| flight.to == GATEWAY).cloned();
+    to_gateway().filter(is_control).for_each(|flight| drop(world.hand(flight)));
+    to_gateway().filter(|flight| !is_control(flight)).for_each(|flight| drop(world.hand(flight)));
+    world.run(200);
+    let [more, _] = world.take_delivered(BOX);
+    assert!(more.iter().all(|number| !delivered.contains(number)), "{more:?} after {delivered:?}");
+    let events = &world.nodes[GATEWAY].events;
+    assert!(!events.iter().any(|event| matches!(event, Event::Resynchronised(_))), "{events:?}");
+}
+
+fn is_by_second(flight: &Flight) -> bool {
+    [Arrival::Uplink(uplink(1)), Arrival::Path(path(BOX, uplink(1)))].contains(&flight.arrival)
+}
+
+#[test]
+fn frames_sent_on_as_if_by_another_uplink_are_no_sign_of_its_life() {
+    let mut world = World::established(Setup::default());
+    world.stream(BOX, 200);
+    // The second uplink has failed, and the first one's frames come as if by it, sooner than by the first.
+    world.network = |_, flight| if is_by_second(flight) { vec![] } else { vec![Duration::ZERO] };
+    for _ in 0..300 {
+        let so_far = world.recorded.len();
+        world.stream(BOX, 1);
+        let sent: Vec<_> = world.recorded[so_far..].iter().map(|(_, flight)| flight.clone()).collect();
+        let frames = sent.into_iter().filter(|flight| !is_by_second(flight) && !is_control(flight));
+        for flight in frames {
+            let arrival = match flight.arrival {
+                Arrival::Uplink(_) => Arrival::Uplink(uplink(1)),
+                Arrival::Path(_) => Arrival::Path(path(BOX, uplink(1))),
+            };
+            world.hand(Flight { arrival, ..flight });
+        }
+    }
+    for node in [BOX, GATEWAY] {
+        let tunnel = &world.nodes[node].end.tunnels()[0];
+        assert_eq!(tunnel.uplink(uplink(0)).state(), State::Up);
+        assert_ne!(tunnel.uplink(uplink(1)).state(), State::Up);
     }
 }
 

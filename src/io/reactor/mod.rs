@@ -4,6 +4,8 @@
 //! batch, so a frame read alone leaves with one system call, in the wake-up that read it; batches form by themselves
 //! when the load is higher.
 
+mod outbound;
+
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -13,7 +15,7 @@ use io_uring::{cqueue, opcode, types};
 
 use super::buffers::{Arena, Size};
 use super::datagram_port::receive::{Datagrams, Received};
-use super::datagram_port::send::{Datagram, Sent};
+use super::datagram_port::send::Sent;
 use super::datagram_port::{DatagramPort, Route, Sockets};
 use super::host::Machine;
 use super::links::Links;
@@ -25,15 +27,14 @@ use super::status::{self, EventLog, TunnelNames};
 use super::sys;
 use super::tap::Tap;
 use super::tap_port;
-use super::tap_port::reading::{Frames, OutboundFrame, READS_MAX, ReadOutcome, TapReading};
-use super::tap_port::writing::{TapWriting, WRITES_MAX, Written};
+use super::tap_port::reading::{Frames, READS_MAX, ReadOutcome, TapReading};
+use super::tap_port::writing::{TapWriting, Written};
 use super::token::Token;
 use super::{Endpoint, Tunnel};
 use crate::config::Offloads;
-use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::{Arrival, Event, FrameTransmit};
+use crate::proto::tunnel::{Arrival, Event, Path};
 use crate::proto::uplink::UplinkId;
 
 /// Why the reactor has stopped.
@@ -90,6 +91,8 @@ pub struct Reactor {
     signals: OwnedFd,
     event_log: EventLog,
     busy_poll: Duration,
+    /// Frames wait for writes that the kernel has yet to work off.
+    has_undelivered: bool,
     stopping: bool,
 }
 
@@ -120,7 +123,7 @@ impl Reactor {
                 .set(&ring, tap_port::file_place(number), tap.as_fd().as_raw_fd())
                 .map_err(advise("register the TAP with io_uring"))?;
             let reading = TapReading::new(number, &arena, tap.offloads.is_some(), reads_max, fixed);
-            let writing = TapWriting::new(number, tap.offloads, WRITES_MAX / of);
+            let writing = TapWriting::new(number, tap.offloads, of);
             ports.push(TapPort { reading, writing, tap });
         }
         let sockets = if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink };
@@ -139,6 +142,7 @@ impl Reactor {
             signals,
             event_log: EventLog::new(),
             busy_poll,
+            has_undelivered: false,
             stopping: false,
         })
     }
@@ -164,7 +168,7 @@ impl Reactor {
                 self.endpoint.handle_timeout(now, &mut Machine);
             }
             self.links.on_tick(now, &mut self.endpoint);
-            self.drain(now).map_err(StopError::Ring)?;
+            self.drain_all(now).map_err(StopError::Ring)?;
             self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
             self.wait(now).map_err(StopError::Ring)?;
@@ -193,6 +197,10 @@ impl Reactor {
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<Woken> {
+        if std::mem::take(&mut self.has_undelivered) {
+            self.ring.submit_and_look()?;
+            return Ok(Woken::ByCompletion);
+        }
         let (due, _) = self.endpoint.poll_timeout(now);
         let due = self.links.next_tick().map_or(due, |tick| tick.min(due));
         if self.busy_poll.is_zero() || self.stopping {
@@ -230,7 +238,7 @@ impl Reactor {
                 Some(Token::Cancel) => {}
                 None => panic!("the ring completed what was never submitted: {:#x}", entry.user_data()),
             }
-            self.drain(now).map_err(StopError::Ring)?;
+            self.send_handshakes().map_err(StopError::Ring)?;
         }
         Ok(())
     }
@@ -252,7 +260,7 @@ impl Reactor {
             }
             self.send_frames(now, tunnel)?;
         }
-        Ok(())
+        self.drain(now, tunnel)
     }
 
     fn on_tap_written(&mut self, tap: usize, index: u32, result: i32) -> io::Result<()> {
@@ -275,14 +283,10 @@ impl Reactor {
 
     fn on_received(&mut self, now: Instant, socket: u8, generation: u16, entry: &cqueue::Entry) -> io::Result<()> {
         match self.port.on_received(&mut self.provided, socket, generation, entry) {
-            Received::Datagrams(datagrams) => {
-                let arrival = match (datagrams.path, UplinkId::new(socket)) {
-                    (Some(path), _) => Arrival::Path(path),
-                    (None, Some(uplink)) => Arrival::Uplink(uplink),
-                    (None, None) => unreachable!("sockets are numbered as uplinks are"),
-                };
-                self.on_datagrams(now, arrival, datagrams)?;
-            }
+            Received::Datagrams(datagrams) => match self.arrival(socket, datagrams.path) {
+                Some(arrival) => self.on_datagrams(now, arrival, datagrams)?,
+                None => self.endpoint.count_drop(DropReason::UnknownSource),
+            },
             Received::Dropped(reason) => self.endpoint.count_drop(reason),
             Received::Ended => {}
             Received::Failed(errno) => self.on_socket_failed(now, socket, errno),
@@ -290,13 +294,22 @@ impl Reactor {
         Ok(())
     }
 
+    /// How what comes from there by a socket arrives; `None` if it is not from the gateway, to a box.
+    #[inline]
+    fn arrival(&self, socket: u8, path: Path) -> Option<Arrival> {
+        if self.links.is_shared() {
+            return Some(Arrival::Path(path));
+        }
+        let uplink = UplinkId::new(socket).filter(|uplink| self.links.is_gateway(*uplink, path.remote))?;
+        Some(Arrival::Uplink(uplink))
+    }
+
     fn on_datagrams(&mut self, now: Instant, arrival: Arrival, datagrams: Datagrams) -> io::Result<()> {
-        let is_scarce = memory::is_scarce(&self.arena, self.provided.size());
         for datagram in datagrams.each() {
-            match memory::keep(&self.arena, datagram, is_scarce) {
+            match memory::keep(&self.arena, &self.provided, datagram) {
                 Ok(datagram) => {
                     if let Some(tunnel) = self.endpoint.handle_datagram(now, &mut Machine, arrival, datagram) {
-                        self.deliver_frames(tunnel)?;
+                        self.drain(now, tunnel)?;
                     }
                 }
                 Err(reason) => self.endpoint.count_drop(reason),
@@ -318,7 +331,7 @@ impl Reactor {
             }
             (Sent::RunsRefused(errno), Some(route)) => self.log_runs_refused(route, errno),
         }
-        Ok(())
+        route.map_or(Ok(()), |route| self.drain(now, route.tunnel.into()))
     }
 
     fn tunnel_of(&mut self, route: Route) -> &mut Tunnel {
@@ -342,115 +355,12 @@ impl Reactor {
     }
 
     fn on_uplink_failed(&mut self, now: Instant, route: Route, errno: i32) {
-        self.links.on_socket_failed(now, route.uplink, errno);
+        self.links.on_socket_failed(now, route.uplink);
         self.tunnel_of(route).handle_send_error(now, route.uplink, errno);
     }
 
-    /// Takes all that the core wants sent and delivered, frames before the control messages made after them.
-    fn drain(&mut self, now: Instant) -> io::Result<()> {
-        self.send_handshakes()?;
-        for tunnel in 0..self.taps.len() {
-            self.send_frames(now, tunnel)?;
-            self.send_controls(now, tunnel)?;
-            self.deliver_frames(tunnel)?;
-            self.report_events(now, tunnel);
-        }
-        Ok(())
-    }
-
-    fn send_handshakes(&mut self) -> io::Result<()> {
-        while let Some(handshake) = self.endpoint.poll_handshake() {
-            let Some(bytes) = self.arena.copy(handshake.bytes()) else {
-                self.endpoint.count_drop(DropReason::NoBuffer);
-                continue;
-            };
-            let datagram = Datagram { head: bytes.freeze(), body: None };
-            match handshake.destination {
-                HandshakeDestination::Uplink(uplink) => self.send(Route { tunnel: 0, uplink }, datagram)?,
-                HandshakeDestination::Path(path) => {
-                    let Some((address, source)) = self.links.spell(path) else { continue };
-                    if let Sent::Dropped(reason, _) = self.port.answer(&mut self.ring, datagram, (&address, source))? {
-                        self.endpoint.count_drop(reason);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn send_controls(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
-        loop {
-            let (arena, mut taken) = (&self.arena, None);
-            let copy = |uplink, bytes: &[u8]| taken = Some((uplink, arena.copy(bytes)));
-            if !self.endpoint.poll_control(now, tunnel, copy) {
-                return Ok(());
-            }
-            match taken {
-                Some((uplink, Some(bytes))) => {
-                    let datagram = Datagram { head: bytes.freeze(), body: None };
-                    self.send(Route { tunnel: tunnel as u8, uplink }, datagram)?;
-                }
-                Some((_, None)) => self.endpoint.tunnel_mut(tunnel).count_drops(DropReason::NoBuffer, 1),
-                None => {}
-            }
-        }
-    }
-
-    #[inline]
-    fn send_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
-        while let Some(frame) = self.endpoint.tunnel_mut(tunnel).poll_frame() {
-            let uplinks = frame.uplinks;
-            let datagram = if self.endpoint.is_sealed() {
-                self.sealing.seal(now, &mut self.endpoint, tunnel, frame)
-            } else {
-                Ok(with_header(frame))
-            };
-            match datagram {
-                Ok(datagram) => {
-                    for uplink in uplinks.iter() {
-                        self.send(Route { tunnel: tunnel as u8, uplink }, datagram.clone())?;
-                    }
-                }
-                Err(reason) => self.endpoint.tunnel_mut(tunnel).count_drops(reason, 1),
-            }
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn deliver_frames(&mut self, tunnel: usize) -> io::Result<()> {
-        while let Some(frame) = self.endpoint.tunnel_mut(tunnel).poll_deliver() {
-            let written = self.taps[tunnel].writing.write(&mut self.ring, frame)?;
-            self.note_written(tunnel, written);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn send(&mut self, route: Route, datagram: Datagram) -> io::Result<()> {
-        let (endpoint, links) = (&self.endpoint, &mut self.links);
-        let tunnel = usize::from(route.tunnel);
-        let path = endpoint.tunnels()[tunnel].path(route.uplink);
-        if let Sent::Dropped(reason, count) =
-            self.port.send(&mut self.ring, route, datagram, move || links.destination(route, path))?
-        {
-            self.endpoint.tunnel_mut(tunnel).count_drops(reason, count);
-        }
-        Ok(())
-    }
-
-    /// Submits what has waited for company within the batch.
-    fn flush(&mut self) -> io::Result<()> {
-        self.port.flush(&mut self.ring)?;
-        for tunnel in 0..self.taps.len() {
-            let written = self.taps[tunnel].writing.flush(&mut self.ring)?;
-            self.note_written(tunnel, written);
-        }
-        Ok(())
-    }
-
     fn report_events(&mut self, now: Instant, tunnel: usize) {
-        while let Some((event, lost_before)) = self.endpoint.tunnel_mut(tunnel).poll_event() {
+        while let Some((event, lost_before)) = self.endpoint.poll_event(tunnel) {
             {
                 let _named = self.names.enter(tunnel);
                 self.event_log.log(now, &self.endpoint.tunnels()[tunnel], &event, lost_before);
@@ -511,7 +421,7 @@ impl Reactor {
     /// Says good-bye.
     fn stop(&mut self, now: Instant) -> io::Result<()> {
         (0..self.taps.len()).for_each(|tunnel| self.endpoint.tunnel_mut(tunnel).handle_shutdown(now));
-        self.drain(now)?;
+        self.drain_all(now)?;
         self.flush()?;
         self.ring.submit_and_look()?;
         status::log_counters(now, &self.endpoint, &self.names, self.arena.held_slots());
@@ -527,15 +437,6 @@ impl Drop for Reactor {
         // the process does it a little later.
         let _ = self.ring.submitter().unregister_files();
     }
-}
-
-/// The datagram that brings a frame of a tunnel without keys.
-#[inline]
-fn with_header(frame: FrameTransmit<OutboundFrame>) -> Datagram {
-    let header = frame.plaintext_header();
-    let mut head = frame.payload.head;
-    head.prepend(&header);
-    Datagram { head: head.freeze(), body: frame.payload.body }
 }
 
 fn poll_readable(ring: &mut Ring, descriptor: i32, token: Token) -> io::Result<()> {

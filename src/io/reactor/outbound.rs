@@ -1,0 +1,133 @@
+//! What the core wants sent and delivered.
+
+use std::io;
+
+use super::Reactor;
+use crate::io::datagram_port::Route;
+use crate::io::datagram_port::send::{Datagram, Sent};
+use crate::io::tap_port::reading::OutboundFrame;
+use crate::proto::endpoint::HandshakeDestination;
+use crate::proto::stats::DropReason;
+use crate::proto::time::Instant;
+use crate::proto::tunnel::FrameTransmit;
+
+impl Reactor {
+    /// Takes all that the core wants sent and delivered.
+    pub(super) fn drain_all(&mut self, now: Instant) -> io::Result<()> {
+        self.send_handshakes()?;
+        (0..self.taps.len()).try_for_each(|tunnel| self.drain(now, tunnel))
+    }
+
+    /// Takes all that one tunnel wants sent and delivered, frames before the control messages made after them.
+    #[inline]
+    pub(super) fn drain(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
+        self.send_frames(now, tunnel)?;
+        self.send_controls(now, tunnel)?;
+        self.deliver_frames(tunnel)?;
+        self.report_events(now, tunnel);
+        Ok(())
+    }
+
+    pub(super) fn send_handshakes(&mut self) -> io::Result<()> {
+        while let Some(handshake) = self.endpoint.poll_handshake() {
+            let Some(bytes) = self.arena.copy(handshake.bytes()) else {
+                self.endpoint.count_drop(DropReason::NoBuffer);
+                continue;
+            };
+            let datagram = Datagram { head: bytes.freeze(), body: None };
+            match handshake.destination {
+                HandshakeDestination::Uplink(uplink) => self.send(Route { tunnel: 0, uplink }, datagram)?,
+                HandshakeDestination::Path(path) => {
+                    let Some((address, source)) = self.links.spell(path) else { continue };
+                    if let Sent::Dropped(reason, _) = self.port.answer(&mut self.ring, datagram, (&address, source))? {
+                        self.endpoint.count_drop(reason);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send_controls(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
+        loop {
+            let (arena, mut taken) = (&self.arena, None);
+            let copy = |uplink, bytes: &[u8]| taken = Some((uplink, arena.copy(bytes)));
+            if !self.endpoint.poll_control(now, tunnel, copy) {
+                return Ok(());
+            }
+            match taken {
+                Some((uplink, Some(bytes))) => {
+                    let datagram = Datagram { head: bytes.freeze(), body: None };
+                    self.send(Route { tunnel: tunnel as u8, uplink }, datagram)?;
+                }
+                Some((_, None)) => self.endpoint.tunnel_mut(tunnel).count_drops(DropReason::NoBuffer, 1),
+                None => {}
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn send_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
+        while let Some(frame) = self.endpoint.poll_frame(tunnel) {
+            let uplinks = frame.uplinks;
+            let datagram = if self.endpoint.is_sealed() {
+                self.sealing.seal(now, &mut self.endpoint, tunnel, frame)
+            } else {
+                Ok(with_header(frame))
+            };
+            match datagram {
+                Ok(datagram) => {
+                    for uplink in uplinks.iter() {
+                        self.send(Route { tunnel: tunnel as u8, uplink }, datagram.clone())?;
+                    }
+                }
+                Err(reason) => self.endpoint.tunnel_mut(tunnel).count_drops(reason, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// As many as can be written before the kernel has worked some off.
+    #[inline]
+    fn deliver_frames(&mut self, tunnel: usize) -> io::Result<()> {
+        while self.taps[tunnel].writing.has_room() {
+            let Some(frame) = self.endpoint.poll_deliver(tunnel) else { return Ok(()) };
+            let written = self.taps[tunnel].writing.write(&mut self.ring, frame)?;
+            self.note_written(tunnel, written);
+        }
+        self.has_undelivered = true;
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, route: Route, datagram: Datagram) -> io::Result<()> {
+        let (endpoint, links) = (&self.endpoint, &mut self.links);
+        let tunnel = usize::from(route.tunnel);
+        let path = endpoint.tunnels()[tunnel].path(route.uplink);
+        if let Sent::Dropped(reason, count) =
+            self.port.send(&mut self.ring, route, datagram, move || links.destination(route, path))?
+        {
+            self.endpoint.tunnel_mut(tunnel).count_drops(reason, count);
+        }
+        Ok(())
+    }
+
+    /// Submits what has waited for company within the batch.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.port.flush(&mut self.ring)?;
+        for tunnel in 0..self.taps.len() {
+            let written = self.taps[tunnel].writing.flush(&mut self.ring)?;
+            self.note_written(tunnel, written);
+        }
+        Ok(())
+    }
+}
+
+/// The datagram that brings a frame of a tunnel without keys.
+#[inline]
+fn with_header(frame: FrameTransmit<OutboundFrame>) -> Datagram {
+    let header = frame.plaintext_header();
+    let mut head = frame.payload.head;
+    head.prepend(&header);
+    Datagram { head: head.freeze(), body: frame.payload.body }
+}
