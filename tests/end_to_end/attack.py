@@ -3,7 +3,8 @@
 `capture FILE DEV...` writes down the tunnel's datagrams on interfaces, and `watch DEV` prints the frames that an interface
 is given and that are not the tests' own, each until its standard input ends. The others send datagrams with IP headers
 of their own (raw(7), IP_HDRINCL), and print how many they have sent to either end, as JSON: `forge FILE`, `replay FILE [PORT]`,
-`flip FILE` and `cut FILE` go by what was captured, and `hijack nowhere|uplinks SECONDS DEV...` by what comes meanwhile."""
+`flip FILE` and `cut FILE` go by what was captured, and `hijack nowhere|uplinks SECONDS DEV...` by what comes meanwhile.
+`unreachable SECONDS PORT` tells the box, by ICMP, that the gateway cannot be reached from that port of its first uplink."""
 
 import json
 import random
@@ -203,6 +204,35 @@ def hijack(how, seconds, *devices):
             continue
         for source, port in uplinks - {datagram[:2]}:
             sender.send(datagram._replace(source=source, source_port=port))
+    sender.report()
+
+
+# Codes of "destination unreachable" (RFC 792, RFC 1122, RFC 1812), the first of which are not believed at once anyway.
+UNREACHABLE, ICMP_CODES = 3, range(16)
+
+
+def checksum(data):
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def unreachable(seconds, port):
+    """Quotes a datagram that the box may have sent."""
+    sender = Sender()
+    quoted = packet(Datagram(UPLINK_A, int(port), GATEWAY, PORT, bytes(64)))
+    quoted = quoted[:2] + struct.pack("!H", len(quoted)) + quoted[4:]
+    quoted = quoted[:10] + struct.pack("!H", checksum(quoted[:20])) + quoted[12:]
+    ends = time.monotonic() + float(seconds)
+    while time.monotonic() < ends:
+        for code in ICMP_CODES:
+            body = struct.pack("!BBHHH", UNREACHABLE, code, 0, 0, 68) + quoted
+            body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
+            header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_ICMP, 0, GATEWAY, UPLINK_A)
+            sender.out.sendto(header + body, (socket.inet_ntoa(UPLINK_A), 0))
+            sender.sent["box"] += 1
+        time.sleep(PAUSE)
     sender.report()
 
 

@@ -271,6 +271,27 @@ fn a_datagram_that_comes_once_more_from_the_address_of_another_uplink_costs_noth
 }
 
 #[test]
+fn word_that_the_gateway_cannot_be_reached_is_not_believed() {
+    let Some(scene) = Scene::up("") else { return };
+    let port = port_of_uplink_a(&scene.far).to_string();
+    let told = || kernel_count(&scene.lab, "IcmpInDestUnreachs");
+    let before = told();
+    let mut sent = Value::Null;
+    scene.assert_unharmed(3_000, || sent = scene.attack(PROVIDER, &["unreachable", "2", &port]));
+    let told = told() - before;
+    assert!(told > 1_000, "{told} came of {sent}");
+    let log = scene.near.log();
+    assert!(!log.contains("-> down") && !log.contains("-> suspect"), "{log}");
+}
+
+/// What the box's kernel has counted.
+fn kernel_count(lab: &Lab, name: &str) -> u64 {
+    let output = lab.run(BOX, &format!("nstat --noupdate --zeros --json {name}")).stdout;
+    let counts: Value = serde_json::from_slice(&output).expect("JSON");
+    counts["kernel"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {counts}"))
+}
+
+#[test]
 fn boxes_with_a_wrong_key_or_a_wrong_idea_of_the_gateways_do_not_get_in() {
     let Some(scene) = Scene::up("") else { return };
     let stranger = |tap: &str, address: &str, flags: &str| {
