@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::keys::{key_in, parse_contents};
 use crate::cli::{ReadFiles, Request, SystemFiles, parse_alone, read_some};
+use crate::io::hide_memory;
 use crate::proto::session::keys::{KEY_LENGTH, KEY_TEXT_LENGTH, PresharedKey, PrivateKey};
 use crate::run::{EXIT_RUNTIME, EXIT_USAGE, fail};
 
@@ -46,6 +47,9 @@ enum Command {
 /// Does what the command line asks for; errors go to standard error, one line each.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if let Err(error) = hide_memory() {
+        return fail(PROGRAM, &error, EXIT_RUNTIME);
+    }
     let outcome = match parse_alone(arguments) {
         Ok(Request::Run(Arguments { command })) => obey(&command),
         Ok(Request::Show(text)) => say(&text),

@@ -164,8 +164,6 @@ pub struct SealConfig {
     pub private_key: PrivateKey,
     /// What frames may be sealed with; `None` takes what this CPU is fast at.
     pub cipher: Option<Cipher>,
-    /// How long keys are used before new ones take their place.
-    pub rekey_interval: Duration,
 }
 
 /// How the box's tunnel is protected.
@@ -181,6 +179,8 @@ pub enum BoxSecurity {
         peer: PublicKey,
         /// What is shared with it beside.
         preshared: PresharedKey,
+        /// How long keys are used before new ones are asked for.
+        rekey_interval: Duration,
     },
 }
 
@@ -221,7 +221,7 @@ pub enum GatewaySecurity {
     Sealed {
         /// Our side of it.
         seal: SealConfig,
-        /// 1 to [`BOXES_MAX`] boxes.
+        /// One or more boxes, of which up to [`BOXES_MAX`] are this process's.
         boxes: Vec<BoxEntry>,
     },
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Request, UsageError};
 use crate::config::ProcessConfig;
+use crate::io::hide_memory;
 
 /// The exit code of a run that could not start or had to stop.
 pub(crate) const EXIT_RUNTIME: u8 = 1;
@@ -20,10 +21,15 @@ pub fn run<C, E: Display>(
     process: impl FnOnce(&C) -> &ProcessConfig,
     run: impl FnOnce(&C) -> Result<(), E>,
 ) -> ExitCode {
+    // Keys are read next.
+    if let Err(error) = hide_memory() {
+        return fail(program, &error, EXIT_RUNTIME);
+    }
     let config = match parse(std::env::args_os().collect()) {
         Ok(Request::Run(config)) => config,
         Ok(Request::Show(text)) => {
-            print!("{text}");
+            // Who reads it may have read enough.
+            let _ = io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
         Err(error) => return fail(program, &error, EXIT_USAGE),
@@ -37,7 +43,9 @@ pub fn run<C, E: Display>(
 
 pub(crate) fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
     // A path may hold line breaks, and worse things to say to a terminal.
-    eprintln!("{program}: {}", error.to_string().replace(char::is_control, "\u{fffd}"));
+    let line = error.to_string().replace(char::is_control, "\u{fffd}");
+    // Where nobody listens there is nobody to tell.
+    let _ = writeln!(io::stderr(), "{program}: {line}");
     ExitCode::from(code)
 }
 
@@ -47,5 +55,7 @@ fn log_to_stderr(level: tracing::Level) {
         .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(level)
         .with_target(false)
+        // A line that cannot be written must not end the tunnel, which telling of it in the same way would.
+        .log_internal_errors(false)
         .init();
 }

@@ -23,8 +23,8 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("src/cli", &["proto", "config", "units"]),
     ("src/sim", &["proto", "sim"]),
     ("src/fuzzing", &["proto", "offload", "cli", "config", "fuzzing", "sim", "units"]),
-    ("src/run.rs", &["cli", "config"]),
-    ("src/braidctl.rs", &["proto", "cli", "run"]),
+    ("src/run.rs", &["cli", "config", "io"]),
+    ("src/braidctl.rs", &["proto", "cli", "io", "run"]),
 ];
 
 #[test]

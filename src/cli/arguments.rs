@@ -11,8 +11,8 @@ use super::boxes::{BoxDescription, check_boxes, parse_box};
 use super::keys::{KeyArguments, check_peer, plaintext_excludes, read_preshared_key};
 use super::values::{
     Window, parse_busy_poll, parse_cidr, parse_host_port, parse_level, parse_listen, parse_mode, parse_mtu,
-    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_reselect, parse_share, parse_uplink,
-    parse_window,
+    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_rekey_interval, parse_reselect, parse_share,
+    parse_uplink, parse_window,
 };
 use super::{ReadFiles, UsageError};
 use crate::config::{
@@ -34,6 +34,9 @@ pub(super) struct BoxArguments {
     #[arg(long, value_name = "dev=IF[,name=N][,source=IP][,weight=W]", value_parser = parse_uplink)]
     #[arg(action = ArgAction::Append)]
     uplink: Vec<UplinkConfig>,
+    /// How long keys are used before new ones take their place, 1s to 2m [default: 2m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_rekey_interval)]
+    rekey_interval: Option<Duration>,
     #[command(flatten)]
     tunnel: TunnelArguments,
 }
@@ -51,7 +54,7 @@ pub(super) struct GatewayArguments {
     /// The UDP address to receive on.
     #[arg(long, help = LISTEN_HELP, value_name = "ADDR:PORT", value_parser = parse_listen)]
     listen: Option<SocketAddr>,
-    /// A box to let in, instead of --peer and --tap; repeat it for each, up to 64. More may follow: `address` (may be
+    /// A box to let in, instead of --peer and --tap; repeat it for each, up to 64 a process. More may follow: `address` (may be
     /// repeated), `bridge`, `preshared-key-file`, and `mode` and `window`, which are those of the flags unless given
     #[arg(id = "box", long = "box", value_name = "name=N,peer=PUBKEY,tap=NAME[,KEY=VALUE]...", value_parser = parse_box)]
     #[arg(action = ArgAction::Append)]
@@ -139,7 +142,7 @@ impl BoxArguments {
         }
         let process = self.tunnel.process();
         let tunnel = self.tunnel.tunnel()?;
-        let security = self.tunnel.keys.box_security(files)?;
+        let security = self.tunnel.keys.box_security(self.rekey_interval, files)?;
         Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, security })
     }
 }
@@ -164,7 +167,7 @@ impl GatewayArguments {
             return self.tunnel.only_box(files);
         }
         self.tunnel.check_is_for_many()?;
-        check_boxes(&self.boxes)?;
+        check_boxes(&self.boxes, self.share.unwrap_or(Share::ALL))?;
         let modes: Vec<Mode> = self.boxes.iter().map(|one| one.mode.unwrap_or(self.tunnel.mode)).collect();
         self.tunnel.check_modes(&modes)?;
         let seal = self.tunnel.keys.seal(files)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::UsageError;
 use super::values::{Window, parse_cidr, parse_mode, parse_window};
-use crate::config::{BOXES_MAX, Cidr, InterfaceName};
+use crate::config::{BOXES_MAX, Cidr, InterfaceName, Share};
 use crate::proto::scheduler::Mode;
 use crate::proto::session::keys::PublicKey;
 use crate::proto::uplink::UplinkName;
@@ -90,12 +90,13 @@ fn parse_name(text: &str) -> Result<UplinkName, String> {
     UplinkName::new(text).map_err(|error| error.replace("an uplink name", "a name for a box"))
 }
 
-/// Each must be told from the others, and have an interface of its own.
-pub(super) fn check_boxes(boxes: &[BoxDescription]) -> Result<(), UsageError> {
-    if boxes.len() > BOXES_MAX {
+/// Each must be told from the others, and have an interface of its own; and this process's must not be too many.
+pub(super) fn check_boxes(boxes: &[BoxDescription], share: Share) -> Result<(), UsageError> {
+    let ours = boxes.iter().filter(|one| share.has(one.peer.hint())).count();
+    if ours > BOXES_MAX {
         return Err(UsageError::new(format!(
-            "{} boxes are too many: up to {BOXES_MAX} can be served (--box)",
-            boxes.len()
+            "{ours} boxes are too many for one process, which serves up to {BOXES_MAX} (--box): have several share the \
+             port (--share), or more of them"
         )));
     }
     boxes.iter().enumerate().try_for_each(|(index, one)| {

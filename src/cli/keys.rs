@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::values::{CipherChoice, REKEY_INTERVAL_MAX, parse_cipher, parse_rekey_interval};
+use super::values::{CipherChoice, REKEY_INTERVAL_MAX, parse_cipher};
 use super::{ReadFiles, UsageError};
 use crate::config::{BoxSecurity, SealConfig};
 use crate::proto::session::keys::{PresharedKey, PrivateKey, PublicKey};
@@ -38,9 +38,6 @@ pub(super) struct KeyArguments {
     /// What to seal with: aes-256-gcm, chacha20-poly1305, or auto for the faster on these CPUs [default: auto]
     #[arg(long, value_name = "CIPHER", value_parser = parse_cipher)]
     cipher: Option<CipherChoice>,
-    /// How long keys are used before new ones take their place, 1s to 2m [default: 2m]
-    #[arg(long, value_name = "DURATION", value_parser = parse_rekey_interval)]
-    rekey_interval: Option<Duration>,
     /// Run without keys: whoever can send to this end can put frames on its TAP, and whoever is on the way can read
     /// them
     #[arg(long)]
@@ -55,7 +52,6 @@ impl KeyArguments {
             ("--peer", self.peer.is_some()),
             ("--preshared-key-file", self.preshared_key_file.is_some()),
             ("--cipher", self.cipher.is_some()),
-            ("--rekey-interval", self.rekey_interval.is_some()),
         ];
         match given.iter().find(|(_, is_given)| *is_given) {
             Some((flag, _)) if self.plaintext => Err(plaintext_excludes(flag)),
@@ -64,15 +60,23 @@ impl KeyArguments {
     }
 
     /// The box's side of it.
-    pub(super) fn box_security(&self, files: &impl ReadFiles) -> Result<BoxSecurity, UsageError> {
+    pub(super) fn box_security(
+        &self,
+        rekey_interval: Option<Duration>,
+        files: &impl ReadFiles,
+    ) -> Result<BoxSecurity, UsageError> {
         if self.is_plaintext()? {
-            return Ok(BoxSecurity::Plaintext);
+            return match rekey_interval {
+                Some(_) => Err(plaintext_excludes("--rekey-interval")),
+                None => Ok(BoxSecurity::Plaintext),
+            };
         }
         let peer = self.peer("--peer PUBKEY")?;
         let seal = self.seal(files)?;
         check_peer(&seal, &peer, "--peer")?;
         let preshared = read_preshared_key(files, self.preshared_key_file.as_deref())?;
-        Ok(BoxSecurity::Sealed { seal, peer, preshared })
+        let rekey_interval = rekey_interval.unwrap_or(REKEY_INTERVAL_MAX);
+        Ok(BoxSecurity::Sealed { seal, peer, preshared, rekey_interval })
     }
 
     /// The one peer's key. `flags` are those that could have told it.
@@ -91,7 +95,6 @@ impl KeyArguments {
         Ok(SealConfig {
             private_key: read_key(files, path, "--key-file", PrivateKey::parse)?,
             cipher: self.cipher.and_then(|choice| choice.0),
-            rekey_interval: self.rekey_interval.unwrap_or(REKEY_INTERVAL_MAX),
         })
     }
 

@@ -173,16 +173,16 @@ fn peer(number: u8) -> String {
 fn a_box_is_sealed_unless_told_otherwise() {
     let keys = format!("--key-file k --peer {BOB_PUBLIC}");
     let security = |more: &str| sealed_box(&SECRET, &format!("{keys} {more}")).expect(more).security;
-    let BoxSecurity::Sealed { seal, peer, preshared } = security("") else { panic!("not sealed") };
+    let BoxSecurity::Sealed { seal, peer, preshared, rekey_interval } = security("") else { panic!("not sealed") };
     assert_eq!((peer.to_string().as_str(), seal.private_key.to_text().as_str()), (BOB_PUBLIC, ALICE));
-    assert_eq!((seal.cipher, seal.rekey_interval), (None, Duration::from_secs(120)));
+    assert_eq!((seal.cipher, rekey_interval), (None, Duration::from_secs(120)));
     assert_eq!(*preshared.to_text(), *PresharedKey::NONE.to_text());
-    let BoxSecurity::Sealed { seal, preshared, .. } =
+    let BoxSecurity::Sealed { seal, preshared, rekey_interval, .. } =
         security("--cipher chacha20-poly1305 --rekey-interval 1s --preshared-key-file p")
     else {
         panic!("not sealed")
     };
-    assert_eq!((seal.cipher, seal.rekey_interval), (Some(Cipher::ChaCha20Poly1305), Duration::from_secs(1)));
+    assert_eq!((seal.cipher, rekey_interval), (Some(Cipher::ChaCha20Poly1305), Duration::from_secs(1)));
     assert_eq!(preshared.to_text().as_str(), ALICE);
     assert!(sealed_box(&SECRET, &format!("{keys} --cipher auto --bridge br0")).is_ok());
 }
@@ -276,6 +276,7 @@ fn boxes_that_cannot_be_told_apart_or_say_too_little_are_refused() {
     };
     assert_eq!(boxes_of(sealed_gateway(&format!("--key-file k{}", many(64))).expect("valid")).len(), BOXES_MAX);
     assert!(sealed_gateway(&format!("--key-file k{}", many(65))).expect_err("too many").contains("up to 64"));
+    assert_eq!(boxes_of(sealed_gateway(&format!("--key-file k --share 1/2{}", many(65))).expect("valid")).len(), 65);
 }
 
 #[test]

@@ -55,6 +55,7 @@ use host::Machine;
 use links::Links;
 use netlink::LinkWatcher;
 use privileges::Needs;
+pub(crate) use privileges::hide_memory;
 use reactor::{Parts, Reactor, StopError};
 use status::TunnelNames;
 use tap::Tap;
@@ -102,9 +103,6 @@ impl RunError {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
-    if matches!(config.security, BoxSecurity::Sealed { .. }) {
-        privileges::hide_memory().map_err(RunError::from_display)?;
-    }
     let gateways = resolve(&config.gateway)?;
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
@@ -121,12 +119,12 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let tunnels = [Named { name: String::new(), config: &config.tunnel }];
     let security = match &config.security {
         BoxSecurity::Plaintext => Security::Plaintext,
-        BoxSecurity::Sealed { seal, peer, preshared } => {
+        BoxSecurity::Sealed { seal, peer, preshared, rekey_interval } => {
             let settings = InitiatorSettings {
                 identity: end.identity(seal),
                 peer: *peer,
                 preshared: preshared.clone(),
-                rekey_interval: seal.rekey_interval,
+                rekey_interval: *rekey_interval,
             };
             Security::Box(Box::new(Initiator::new(&mut Machine, settings)))
         }
@@ -139,9 +137,6 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
 /// # Errors
 /// Why it could not start, or had to stop.
 pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
-    if matches!(config.security, GatewaySecurity::Sealed { .. }) {
-        privileges::hide_memory().map_err(RunError::from_display)?;
-    }
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
     let public_key = match &config.security {
@@ -211,7 +206,7 @@ impl End<'_> {
         links: Links,
         security: Security,
     ) -> Result<(), RunError> {
-        // Signals first, so that one that comes while all is being set up is not lost.
+        // Before the TAPs, so that a signal that comes while they are being set up is not lost, nor they left behind.
         let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
         pin(self.process.cpu)?;
         let taps = tunnels.iter().map(|tunnel| self.open_tap(tunnel.config)).collect::<Result<Vec<_>, _>>()?;

@@ -72,7 +72,7 @@ pub fn has_aes() -> bool {
     has
 }
 
-/// A random number, never 0.
+/// A random number.
 ///
 /// # Errors
 /// What getrandom(2) says.

@@ -1,7 +1,8 @@
 //! The TAP: an Ethernet interface whose other end is a file.
 //!
 //! One that we make goes, with its addresses, when its file is closed. One that was made before, as by `ip tuntap
-//! add`, is taken over as it is, and given back without the addresses that we have added.
+//! add`, is taken over as it is, and given back without the addresses that we have added; a bridge that it was put into keeps
+//! it.
 
 use std::fmt;
 use std::io;
@@ -147,8 +148,10 @@ impl Tap {
         let joined = interface_index(&self.name).and_then(|index| sys::join_bridge(bridge.as_str(), index));
         match joined {
             // It is there already, as one that was made before may be.
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && self.is_in(bridge) => Ok(()),
+            Err(error) => {
                 let advice = match error.raw_os_error() {
+                    Some(libc::EBUSY) => "it is in another one: take it out with 'ip link set NAME nomaster'",
                     Some(libc::ENODEV) => "there is no such interface: make it with 'ip link add NAME type bridge'",
                     Some(libc::EOPNOTSUPP) => "it is no bridge",
                     Some(libc::EPERM) => "this needs CAP_NET_ADMIN",
@@ -159,8 +162,13 @@ impl Tap {
                     self.name
                 )))
             }
-            _ => Ok(()),
+            Ok(()) => Ok(()),
         }
+    }
+
+    fn is_in(&self, bridge: &InterfaceName) -> bool {
+        let master = std::fs::read_link(format!("/sys/class/net/{}/master", self.name));
+        master.is_ok_and(|path| path.file_name().is_some_and(|name| name == bridge.as_str()))
     }
 
     /// Sets the interface up.

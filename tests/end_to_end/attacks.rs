@@ -106,14 +106,15 @@ fn most_of(sent: &Value, end: &str) -> u64 {
 }
 
 impl Scene {
-    /// Up, over two uplinks, with these flags added; `None` where the test cannot run.
-    pub fn up(flags: &str) -> Option<Self> {
-        Some(Self::in_lab(Lab::up(TWO)?, flags))
+    /// Up, over two uplinks, with these flags added for the box; `None` where the test cannot run.
+    pub fn up(box_flags: &str) -> Option<Self> {
+        Some(Self::in_lab(Lab::up(TWO)?, box_flags))
     }
 
-    fn in_lab(lab: Lab, flags: &str) -> Self {
-        let flags = format!("--mode balance-rr {WINDOW} {flags}");
-        let (far, near) = lab.start_both(&flags);
+    fn in_lab(lab: Lab, box_flags: &str) -> Self {
+        let flags = format!("--mode balance-rr {WINDOW}");
+        let (far, near) = (lab.start_gateway(&flags), lab.start_box(&format!("{flags} {box_flags}")));
+        lab.await_answer();
         let scene = Self { lab, far, near, flags };
         scene.await_well();
         scene

@@ -9,8 +9,9 @@ fn keys_changed(end: &End) -> usize {
 #[test]
 fn keys_change_under_way_and_no_frame_is_lost_or_late() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let flags = format!("--mode balance-rr --rekey-interval 1s {PATIENT}");
-    let (far, near) = lab.start_both(&flags);
+    let flags = format!("--mode balance-rr {PATIENT}");
+    let (far, near) = (lab.start_gateway(&flags), lab.start_box(&format!("{flags} --rekey-interval 1s")));
+    lab.await_answer();
     far.await_log_times("-> up: ", 2);
     let (before, stream) = (keys_changed(&far), lab.stream(Lab::UP, 6_000, || ()));
     assert_eq!(missing(&stream), 0, "{}", far.counters());
