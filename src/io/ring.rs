@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+use io_uring::register::Restriction;
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
@@ -19,6 +20,25 @@ const COMPLETION_ENTRIES: u32 = 8192;
 const CANCEL_PATIENCE: Duration = Duration::from_millis(2);
 /// Places in the table of registered files: the TAPs, and then the sockets.
 pub const FILES_MAX: u32 = (BOXES_MAX + UPLINKS_MAX) as u32;
+
+/// All operations that are used, and what the kernel calls them.
+const OPERATIONS: [(u8, &str); 7] = [
+    (opcode::ReadFixed::CODE, "READ_FIXED"),
+    (opcode::Read::CODE, "READ"),
+    (opcode::Writev::CODE, "WRITEV"),
+    (opcode::SendMsg::CODE, "SENDMSG"),
+    (opcode::RecvMsgMulti::CODE, "RECVMSG"),
+    (opcode::PollAdd::CODE, "POLL_ADD"),
+    (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
+];
+/// What they are marked with: files by their place, and buffers that the kernel picks.
+const OPERATION_FLAGS: squeue::Flags = squeue::Flags::FIXED_FILE.union(squeue::Flags::BUFFER_SELECT);
+/// Registrations that happen while the ring runs (linux/io_uring.h): sockets that come and go, and the end.
+pub const REGISTRATIONS: [u8; 3] = [
+    3,  // IORING_UNREGISTER_FILES
+    6,  // IORING_REGISTER_FILES_UPDATE
+    24, // IORING_REGISTER_SYNC_CANCEL
+];
 
 /// The oldest kernel that has all we cannot do without (provided buffer rings, multishot RECVMSG, both tested at
 /// start), as told to the user.
@@ -78,7 +98,8 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Sets a ring up with the best flags that this kernel takes.
+    /// Sets a ring up with the best flags that this kernel takes. It takes registrations, and no operations before
+    /// [`Self::start`].
     ///
     /// # Errors
     /// Why not, and what to do.
@@ -89,6 +110,23 @@ impl Ring {
         }
         check_operations(&inner)?;
         Ok(Self { inner, immediate: 0, immediate_submitted: 0 })
+    }
+
+    /// Ends the setting up: operations may follow, of those kinds that we use, and nothing else ever. No filter of system
+    /// calls sees operations, and this keeps an attacker who gets in from opening files by them.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn start(&self) -> Result<(), RingError> {
+        let operations = OPERATIONS.into_iter().map(|(code, _)| Restriction::sqe_op(code));
+        let registrations = REGISTRATIONS.into_iter().map(Restriction::register_op);
+        let mut restrictions: Vec<_> = operations.chain(registrations).collect();
+        restrictions.push(Restriction::sqe_flags_allowed(OPERATION_FLAGS.bits()));
+        let submitter = self.inner.submitter();
+        submitter
+            .register_restrictions(&mut restrictions)
+            .and_then(|()| submitter.register_enable_rings())
+            .map_err(|error| RingError::advise("start io_uring with what it is needed for", &error))
     }
 
     /// The registrations.
@@ -222,6 +260,7 @@ fn build_best() -> io::Result<IoUring> {
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_cqsize(COMPLETION_ENTRIES)
+        .setup_r_disabled()
         .dontfork()
         .build(SUBMISSION_ENTRIES);
     let Err(error) = best else { return best };
@@ -235,24 +274,17 @@ fn build_best() -> io::Result<IoUring> {
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_cqsize(COMPLETION_ENTRIES)
+        .setup_r_disabled()
         .dontfork()
         .build(SUBMISSION_ENTRIES)
 }
 
 fn check_operations(ring: &IoUring) -> Result<(), RingError> {
-    const NEEDED: [(u8, &str); 6] = [
-        (opcode::ReadFixed::CODE, "READ_FIXED"),
-        (opcode::WriteFixed::CODE, "WRITE_FIXED"),
-        (opcode::SendMsg::CODE, "SENDMSG"),
-        (opcode::RecvMsgMulti::CODE, "RECVMSG"),
-        (opcode::PollAdd::CODE, "POLL_ADD"),
-        (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
-    ];
     let mut probe = Probe::new();
     ring.submitter()
         .register_probe(&mut probe)
         .map_err(|error| RingError::advise("ask io_uring what it can do", &error))?;
-    match NEEDED.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
+    match OPERATIONS.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, name)) => {
             let refused = io::Error::from_raw_os_error(libc::EINVAL);
             Err(RingError::advise(&format!("use the io_uring operation {name}"), &refused))
@@ -297,5 +329,33 @@ impl Files {
             ring.submitter().register_files_update(place, &[-1])?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use io_uring::types;
+
+    use super::*;
+
+    fn result_of(ring: &mut Ring, entry: &squeue::Entry) -> i32 {
+        // SAFETY: What the operation points to is constant.
+        unsafe { ring.push(entry) }.expect("there is room");
+        ring.submit_and_wait(Duration::from_secs(10)).expect("waited");
+        ring.reap().expect("completed").result()
+    }
+
+    #[test]
+    fn what_is_not_needed_is_refused_once_it_has_started() {
+        let mut ring = Ring::new().expect("a ring");
+        ring.start().expect("started");
+        let open = opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), c"/etc/passwd".as_ptr()).build();
+        assert_eq!(result_of(&mut ring, &open), -libc::EACCES);
+        let socket = opcode::Socket::new(libc::AF_INET, libc::SOCK_STREAM, 0).build();
+        assert_eq!(result_of(&mut ring, &socket), -libc::EACCES);
+        let nothing = opcode::AsyncCancel::new(7).build();
+        assert_eq!(result_of(&mut ring, &nothing), -libc::ENOENT);
+        let eventfd = ring.submitter().register_eventfd(0).expect_err("not needed either");
+        assert_eq!(eventfd.raw_os_error(), Some(libc::EACCES));
     }
 }

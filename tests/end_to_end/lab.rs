@@ -123,6 +123,28 @@ pub struct Lab {
     _turn: MutexGuard<'static, ()>,
 }
 
+/// Mounts of their own for programs that have to see the same ones, which `ip netns exec` keeps from them.
+pub struct Mounts(Child);
+
+impl Mounts {
+    /// A copy of ours, in which nothing that is mounted is seen outside.
+    pub fn new() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sleep", "infinity"]);
+        let mounts = Self(command.spawn().expect("unshare runs"));
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).expect("it runs");
+        await_that("it has mounts of its own", || of(&mounts.0.id().to_string()) != of("self"));
+        mounts
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// One end of a tunnel, running.
 pub struct End {
     child: Child,
@@ -191,8 +213,8 @@ impl Lab {
 
     /// A command in a namespace.
     pub fn command(&self, namespace: &str, line: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).args(line.split_whitespace());
+        let mut command = enter(namespace);
+        command.args(line.split_whitespace());
         command
     }
 
@@ -240,6 +262,16 @@ impl Lab {
         self.start(GATEWAY, "braid-gateway", &format!("--listen 0.0.0.0:4754 {flags}"))
     }
 
+    /// Starts one of several gateways of the same boxes, and waits until it is ready.
+    pub fn start_gateway_among(&self, mounts: &Mounts, flags: &str) -> End {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &mounts.0.id().to_string(), "--mount", &format!("--net=/run/netns/{GATEWAY}")]);
+        let program = program("braid-gateway").display().to_string();
+        let end = self.spawn(command, "braid-gateway", &program, &format!("--listen 0.0.0.0:4754 {flags}"));
+        end.await_log("ready: ");
+        end
+    }
+
     /// Starts a box that these flags say everything of but where the gateway is, and waits until it is ready.
     pub fn start_named_box(&self, flags: &str) -> End {
         self.start(BOX, "braid-box", &format!("--gateway 203.0.113.1 {flags}"))
@@ -250,7 +282,7 @@ impl Lab {
         let copy = self.copy_for_all(name);
         let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
         let right = "--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin";
-        let end = self.spawn(namespace, name, &format!("{user} {right} {}", copy.display()), flags);
+        let end = self.spawn(enter(namespace), name, &format!("{user} {right} {}", copy.display()), flags);
         end.await_log("ready: ");
         end
     }
@@ -267,20 +299,21 @@ impl Lab {
     }
 
     fn start(&self, namespace: &str, name: &str, flags: &str) -> End {
-        let end = self.spawn(namespace, name, &program(name).display().to_string(), flags);
+        let end = self.spawn(enter(namespace), name, &program(name).display().to_string(), flags);
         end.await_log("ready: ");
         end
     }
 
-    fn spawn(&self, namespace: &str, name: &str, program: &str, flags: &str) -> End {
+    /// `entered` is a command that runs what follows in a namespace.
+    fn spawn(&self, mut entered: Command, name: &str, program: &str, flags: &str) -> End {
         static STARTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let log = self.folder.path().join(format!("{name}-{number}.log"));
         let keys = self.keys(name, flags);
         let tap = if flags.contains("--box") || flags.contains("--tap") { "" } else { "--tap braid0" };
         let line = format!("{program} {tap} {keys} --log debug {flags}");
-        let child = self
-            .command(namespace, &line)
+        let child = entered
+            .args(line.split_whitespace())
             .stdin(Stdio::null())
             .stderr(File::create(&log).expect("a file"))
             .spawn()
@@ -357,6 +390,13 @@ impl Lab {
     pub const UP: (&'static str, &'static str, &'static str) = (BOX, GATEWAY, GATEWAY_ADDRESS);
     /// From the gateway to the box.
     pub const DOWN: (&'static str, &'static str, &'static str) = (GATEWAY, BOX, BOX_ADDRESS);
+}
+
+/// A command that runs what follows in a namespace.
+fn enter(namespace: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace]);
+    command
 }
 
 /// What came must be in order, each once; returns how many of `offered` are missing.

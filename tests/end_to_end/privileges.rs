@@ -62,7 +62,7 @@ fn take_and_give_back(lab: &Lab, near: &End) {
 
 /// Every uplink's receive buffer is larger than the system's bound on it, which takes a privilege to set.
 fn assert_large_buffers(lab: &Lab) {
-    let sockets = lab.run(BOX, "ss --udp --memory --numeric").stdout;
+    let sockets = lab.run(BOX, "ss --udp --all --memory --numeric").stdout;
     let sockets = String::from_utf8_lossy(&sockets);
     assert_eq!(sockets.matches(",rb33554432,").count(), 2, "{sockets}");
 }

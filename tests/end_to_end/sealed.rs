@@ -1,6 +1,12 @@
 //! Keys: that they change without a frame noticing, that starts are survived, and many boxes at one gateway.
 
-use crate::lab::{BOX, End, GATEWAY, Lab, PATIENT, TWO, await_that, missing, private_key};
+use std::thread;
+use std::time::Duration;
+
+use braid::config::Share;
+
+use crate::hostile::counted;
+use crate::lab::{BOX, End, GATEWAY, Lab, Mounts, PATIENT, TWO, await_that, missing, private_key, program};
 
 fn keys_changed(end: &End) -> usize {
     end.log().matches("new keys").count()
@@ -64,20 +70,24 @@ fn a_shared_secret_must_be_shared() {
     lab.await_answer();
 }
 
-/// A gateway with two boxes, each of which has one of the uplinks.
-fn two_boxes(lab: &Lab) -> [End; 3] {
-    let entry = |name: &str, tap: &str, host: u8| {
-        format!("--box name={name},peer={},tap={tap},address=10.9.{host}.2/24", private_key(name).public())
+/// What a gateway is told of two boxes.
+fn entries(names: [&str; 2]) -> String {
+    let entry = |name: &str, number: u8| {
+        let peer = private_key(name).public();
+        format!("--box name={name},peer={peer},tap=braid{number},address=10.9.{number}.2/24")
     };
-    let entries = format!("{} {}", entry("one", "braid1", 1), entry("two", "braid2", 2));
-    let far = lab.start_gateway_of_boxes(&format!("--mode balance-rr {PATIENT} {entries}"));
-    let near = |name: &str, uplink: &str, host: u8| {
+    format!("--mode balance-rr {PATIENT} {} {}", entry(names[0], 1), entry(names[1], 2))
+}
+
+/// The boxes, each of which has one of the uplinks.
+fn start_boxes(lab: &Lab, names: [&str; 2]) -> [End; 2] {
+    let start = |name: &str, uplink: &str, number: u8| {
         lab.start_named_box(&format!(
-            "--key-file {} --uplink dev={uplink} --tap tap-{name} --address 10.9.{host}.1/24 {PATIENT}",
+            "--key-file {} --uplink dev={uplink} --tap tap-{name} --address 10.9.{number}.1/24 {PATIENT}",
             lab.key_file(name).display()
         ))
     };
-    [far, near("one", "a", 1), near("two", "b", 2)]
+    [start(names[0], "a", 1), start(names[1], "b", 2)]
 }
 
 fn pings(lab: &Lab, address: &str) -> bool {
@@ -88,7 +98,8 @@ fn pings(lab: &Lab, address: &str) -> bool {
 #[test]
 fn two_boxes_at_one_gateway_do_not_hurt_or_hear_each_other() {
     let Some(lab) = Lab::up(TWO) else { return };
-    let [far, mut one, two] = two_boxes(&lab);
+    let far = lab.start_gateway_of_boxes(&entries(["one", "two"]));
+    let [mut one, two] = start_boxes(&lab, ["one", "two"]);
     await_that("both boxes are answered", || pings(&lab, "10.9.1.2") && pings(&lab, "10.9.2.2"));
     let stream = lab.stream((BOX, GATEWAY, "10.9.2.2"), 5_000, || {
         // As fast as it goes, whatever becomes of it.
@@ -106,4 +117,67 @@ fn two_boxes_at_one_gateway_do_not_hurt_or_hear_each_other() {
     lab.run(BOX, "ping -q -c 20 -i 0.02 10.9.2.2");
     assert_eq!(received("braid1"), before, "what the one box sends is the other's affair");
     drop(two);
+}
+
+/// A name whose key is that share's.
+fn name_in(share: Share) -> String {
+    let mut names = (0..).map(|number| format!("van-{number}"));
+    names.find(|name| share.has(private_key(name).public().hint())).expect("there are many")
+}
+
+#[test]
+fn processes_share_a_port_and_each_serves_its_boxes_whichever_is_restarted() {
+    let Some(lab) = Lab::up(TWO) else { return };
+    let mounts = Mounts::new();
+    let names = [0, 1].map(|index| name_in(Share { index, of: 2 }));
+    let names = [names[0].as_str(), names[1].as_str()];
+    let start = |index: usize| lab.start_gateway_among(&mounts, &format!("{} --share {index}/2", entries(names)));
+    let [mut first, second] = [start(0), start(1)];
+    let boxes = start_boxes(&lab, names);
+    await_that("both boxes are answered", || pings(&lab, "10.9.1.2") && pings(&lab, "10.9.2.2"));
+    let stream = lab.stream((BOX, GATEWAY, "10.9.2.2"), 4_000, || {
+        first.kill();
+        first = start(0);
+        await_that("the box of the one that was restarted is answered", || pings(&lab, "10.9.1.2"));
+    });
+    assert_eq!(missing(&stream), 0, "{}", second.log());
+    for (end, own, other) in [(&first, "tap=braid1 ", "braid2"), (&second, "tap=braid2 ", "braid1")] {
+        let log = end.log();
+        assert!(log.contains(own) && !log.contains(other), "{log}");
+    }
+    // Nothing has come to the wrong process.
+    for reason in ["unknown_session", "handshake_rejected"] {
+        assert_eq!(counted(&second.counters(), reason), 0, "{}", second.log());
+    }
+    drop(boxes);
+}
+
+#[test]
+fn frames_held_together_are_all_written_however_many_taps_share_the_writes() {
+    let Some(lab) = Lab::up(TWO) else { return };
+    let entry = |number: usize| {
+        let peer = private_key(&if number == 0 { "braid-box".to_owned() } else { format!("absent-{number}") }).public();
+        format!("--box name=b{number},peer={peer},tap=braid{number},address=10.{}.0.2/24", 9 + number)
+    };
+    let entries: Vec<_> = (0..32).map(entry).collect();
+    // Nothing is merged, so each frame takes a write of its own.
+    let flags = "--mode balance-rr --window 200ms --offload none";
+    let far = lab.start_gateway_of_boxes(&format!("{flags} {}", entries.join(" ")));
+    let _near = lab.start_named_box(&format!(
+        "{flags} --key-file {} --uplink dev=a --uplink dev=b --tap braid0 --address 10.9.0.1/24",
+        lab.key_file("braid-box").display()
+    ));
+    await_that("the box is answered", || pings(&lab, "10.9.0.2"));
+    far.await_log_times("-> up: ", 2);
+    let source = format!("{} source --to 10.9.0.2:5001 --rate 64mbit --size 1000", program("braid-lab").display());
+    let mut source = lab.command(BOX, &format!("{source} --duration 2s")).spawn().expect("ip runs");
+    thread::sleep(Duration::from_millis(500));
+    lab.happen("b", "blackhole");
+    assert!(source.wait().is_ok_and(|status| status.success()));
+    far.counters();
+    let log = far.log();
+    let counters = log.lines().rfind(|line| line.contains("box{name=\"b0\"}: counters")).expect("just logged");
+    let held = counters.split_whitespace().find_map(|word| word.strip_prefix("hold_max_ms=")?.parse::<f64>().ok());
+    assert!(held > Some(20.0), "frames had to wait for those that were lost: {counters}");
+    assert!(!counters.contains("no_buffer"), "{counters}");
 }

@@ -1,8 +1,8 @@
 //! Which system calls are made once all is set up, and an end to all others (seccomp(2)).
 //!
 //! Found by tracing both ends through all that can happen to them, and by reading what the C library does when memory
-//! runs short, the vDSO has no clock, or the program panics. Operations of the ring are not system calls: no filter
-//! sees them.
+//! runs short, the vDSO has no clock, or the program panics. Operations of the ring are not system calls, and no filter
+//! sees them: the ring itself takes those that are used, and no others (see [`ring::Ring::start`]).
 //!
 //! What is not listed fails with EPERM, and the kernel's audit log says so. Killing the process would keep an attacker
 //! out no better, for the call is not made either way, but would have live video end whenever a C library makes a call
@@ -19,7 +19,7 @@ use seccompiler::SeccompCmpOp::{Eq, MaskedEq};
 use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule};
 
 use super::{Needs, check};
-use crate::io::steering;
+use crate::io::{ring, steering};
 
 /// What is always allowed, whatever the arguments.
 const ALWAYS: [i64; 24] = [
@@ -53,13 +53,6 @@ const ALWAYS: [i64; 24] = [
     libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_getpid,
-];
-
-/// Registrations that happen while the ring runs (linux/io_uring.h): sockets that come and go, and the end.
-const RING_REGISTRATIONS: [u64; 3] = [
-    3,  // IORING_UNREGISTER_FILES
-    6,  // IORING_REGISTER_FILES_UPDATE
-    24, // IORING_REGISTER_SYNC_CANCEL
 ];
 
 /// The options of an uplink's socket, as `uplink_socket` sets them.
@@ -110,8 +103,8 @@ fn allowed(needs: Needs) -> Result<Allowed, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         allow(&mut allowed, call, vec![masked(2, libc::PROT_EXEC as u64, 0)?])?;
     }
-    for registration in RING_REGISTRATIONS {
-        allow(&mut allowed, libc::SYS_io_uring_register, vec![equal(1, registration)?])?;
+    for registration in ring::REGISTRATIONS {
+        allow(&mut allowed, libc::SYS_io_uring_register, vec![equal(1, registration.into())?])?;
     }
     // A descriptor that is closed is looked at first where assertions are compiled in.
     allow(&mut allowed, libc::SYS_fcntl, vec![equal(1, libc::F_GETFD as u64)?])?;

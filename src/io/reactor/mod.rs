@@ -128,6 +128,7 @@ impl Reactor {
         }
         let sockets = if links.is_shared() { Sockets::Shared } else { Sockets::PerUplink };
         let port = DatagramPort::new(sockets, of, offloads.gso);
+        ring.start()?;
         Ok(Self {
             ring,
             files,

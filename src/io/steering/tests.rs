@@ -300,6 +300,7 @@ impl Receiver {
         let mut files = Files::register(&ring).expect("a table");
         let arena = memory::arena(1, 1500, Size::Small, Size::Small).expect("mapped");
         let mut provided = ProvidedBuffers::register(&ring, &arena, Size::Small).expect("provided");
+        ring.start().expect("started");
         let mut port = DatagramPort::new(Sockets::Shared, 1, false);
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&member.socket);
         port.open(&mut ring, &mut files, 0, descriptor).expect("registered");

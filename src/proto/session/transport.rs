@@ -151,13 +151,18 @@ pub struct Opened {
     pub is_confirmation: bool,
 }
 
-/// The sessions of one tunnel: the one that we seal with, the one before it, which still opens what was on its way, and,
-/// at the gateway, the one to come, until the box has shown that it has its keys.
+/// So many sessions before the current one still open what was on its way. Over links that stall, and are asked for new
+/// keys because of it, the peer may still seal with the last but one, and what it has sealed stand in a queue.
+const PREVIOUS_MAX: usize = 3;
+
+/// The sessions of one tunnel: the one that we seal with, those before it, which still open what was on its way, and, at
+/// the gateway, the one to come, until the box has shown that it has its keys.
 #[derive(Debug, Default)]
 pub struct Sessions {
     next: Option<Session>,
     current: Option<Session>,
-    previous: Option<Session>,
+    /// The latest first.
+    previous: [Option<Session>; PREVIOUS_MAX],
 }
 
 impl Sessions {
@@ -175,8 +180,13 @@ impl Sessions {
     /// This one takes over. Returns whether there was none before of the same start of the peer.
     pub fn adopt(&mut self, session: Session) -> bool {
         let is_same_peer = self.current.as_ref().is_some_and(|current| current.peer_epoch == session.peer_epoch);
-        // What a start before has sealed is none of this one's.
-        self.previous = self.current.take().filter(|_| is_same_peer);
+        if is_same_peer {
+            self.previous.rotate_right(1);
+            self.previous[0] = self.current.take();
+        } else {
+            // What a start before has sealed is none of this one's.
+            self.previous = Default::default();
+        }
         self.current = Some(session);
         !is_same_peer
     }
@@ -189,7 +199,7 @@ impl Sessions {
 
     /// Forgets what is over.
     pub fn expire(&mut self, now: Instant) {
-        for session in [&mut self.next, &mut self.current, &mut self.previous] {
+        for session in [&mut self.next, &mut self.current].into_iter().chain(&mut self.previous) {
             session.take_if(|session| session.is_over(now));
         }
     }
@@ -197,15 +207,15 @@ impl Sessions {
     /// The peer has left: nothing that this start of it has sealed is opened any more, not even for the first time.
     pub fn forget_peer(&mut self) {
         let gone = self.current.take().map(|session| session.peer_epoch);
-        self.previous = None;
+        self.previous = Default::default();
         self.next.take_if(|session| Some(session.peer_epoch) == gone);
     }
 
     /// When [`Self::expire`] will have something to do.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
-        let all = [&self.next, &self.current, &self.previous];
-        all.into_iter().flatten().map(|session| session.begun_at + LIFETIME).min()
+        let all = [&self.next, &self.current].into_iter().chain(&self.previous);
+        all.flatten().map(|session| session.begun_at + LIFETIME).min()
     }
 
     /// The session to seal with.
@@ -233,7 +243,7 @@ impl Sessions {
         if let Some(session) = usable(&mut self.current, name, now) {
             return session.open(space, counter, datagram).map(|text| Opened { text, is_confirmation: false });
         }
-        if let Some(session) = usable(&mut self.previous, name, now) {
+        if let Some(session) = self.previous.iter_mut().find_map(|session| usable(session, name, now)) {
             return session.open(space, counter, datagram).map(|text| Opened { text, is_confirmation: false });
         }
         let session = usable(&mut self.next, name, now).ok_or(DropReason::UnknownSession)?;

@@ -8,30 +8,29 @@
 //! `now` never goes back.
 
 mod control;
+mod interface;
 pub mod peer;
 mod probe_clock;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+pub use interface::{
+    Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, Path, Payload, Role, Settings, UplinkSettings,
+};
 use peer::Peer;
 use probe_clock::ProbeClock;
 
-use super::receive::{ReceiveCounters, Receiver};
+use super::receive::Receiver;
+use super::scheduler::Scheduler;
 use super::scheduler::standing::Standing;
-use super::scheduler::{Scheduler, SchedulerConfig};
 use super::seq::{self, Position};
-use super::session::cipher::Cipher;
 use super::stats::{DropCounters, DropReason, Traffic};
 use super::time::Instant;
 use super::uplink::monitor::Uplink;
 use super::uplink::state::{Reason, State, Transition};
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
-use super::wire::control::ControlBytes;
 use super::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
 /// The most frames that wait for [`Tunnel::poll_frame`]; a caller that drains as it should needs one.
@@ -40,185 +39,6 @@ const FRAMES_WAITING_MAX: usize = 256;
 const CONTROLS_WAITING_MAX: usize = 3 * UPLINKS_MAX;
 /// The most events that wait to be read.
 const EVENTS_WAITING_MAX: usize = 64;
-
-/// A datagram that was received, and the frame that is left of it; wherever its bytes are kept.
-pub trait Payload {
-    /// Its bytes.
-    fn bytes(&self) -> &[u8];
-    /// Drops the first `count` bytes.
-    fn advance(&mut self, count: usize);
-}
-
-/// A frame to send, wherever its bytes are kept: in one place, or in several. The core does not look into it.
-pub trait Frame {
-    /// How many bytes it has.
-    fn length(&self) -> usize;
-}
-
-impl<T: Payload> Frame for T {
-    #[inline]
-    fn length(&self) -> usize {
-        self.bytes().len()
-    }
-}
-
-impl Payload for Bytes {
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        self
-    }
-
-    #[inline]
-    fn advance(&mut self, count: usize) {
-        Buf::advance(self, count);
-    }
-}
-
-/// Which end this is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Has the uplinks, and numbers them.
-    Box,
-    /// Learns the uplinks from the box's probes.
-    Gateway,
-}
-
-/// One uplink as the box's user named it.
-#[derive(Clone, Copy, Debug)]
-pub struct UplinkSettings {
-    /// Its name.
-    pub name: UplinkName,
-    /// Its weight, 1 to 255.
-    pub weight: u8,
-}
-
-/// What a tunnel is made with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which end this is.
-    pub role: Role,
-    /// What this start of the process is known by, not 0: see [`peer::epoch`].
-    pub epoch: u64,
-    /// The number of the first frame sent.
-    pub first_sequence: u32,
-    /// How frames are spread.
-    pub scheduler: SchedulerConfig,
-    /// The longest that a frame may be held to restore order; `None` delivers in order of arrival.
-    pub window: Option<Duration>,
-    /// Time between probes while frames flow.
-    pub probe_interval: Duration,
-    /// The MTU of the TAP, in bytes.
-    pub tap_mtu: u16,
-    /// The box's uplinks; empty at the gateway.
-    pub uplinks: Vec<UplinkSettings>,
-}
-
-/// Where a datagram came from, and from which of our addresses to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The peer's address.
-    pub remote: SocketAddr,
-    /// Our address that the datagram was sent to, where the socket listens on several.
-    pub local: Option<IpAddr>,
-}
-
-/// How a datagram arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// By the socket of an uplink (at the box).
-    Uplink(UplinkId),
-    /// From an address (at the gateway).
-    Path(Path),
-}
-
-/// A frame to send, by each of `uplinks`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameTransmit<F> {
-    /// Where to; never empty.
-    pub uplinks: UplinkSet,
-    /// Its number.
-    pub sequence: u64,
-    /// The Ethernet frame.
-    pub payload: F,
-}
-
-impl<F> FrameTransmit<F> {
-    /// What goes in front, without keys.
-    #[inline]
-    #[must_use]
-    pub fn plaintext_header(&self) -> [u8; FRAME_HEADER_LENGTH] {
-        wire::frame_header(seq::truncate(self.sequence))
-    }
-}
-
-/// A control message to send.
-#[derive(Clone, Debug)]
-pub struct ControlTransmit {
-    /// Where to.
-    pub uplink: UplinkId,
-    /// Its number among the control messages.
-    pub counter: u64,
-    /// What it says.
-    pub message: ControlBytes,
-}
-
-impl ControlTransmit {
-    /// The whole datagram, without keys.
-    #[must_use]
-    pub fn plaintext(&mut self) -> &[u8] {
-        self.message.plaintext(seq::truncate(self.counter))
-    }
-}
-
-/// Something that the user may want to read in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// An uplink has changed its state.
-    Uplink(UplinkId, Transition),
-    /// The gateway has learned an uplink's address, or followed it to a new one.
-    Moved {
-        /// Which.
-        uplink: UplinkId,
-        /// The address before, if there was one.
-        from: Option<Path>,
-        /// The address now.
-        to: Path,
-    },
-    /// A first peer has shown up.
-    PeerFound,
-    /// The peer has started anew.
-    PeerRestarted,
-    /// The peer has said good-bye.
-    PeerLeft,
-    /// The peer's TAP has this MTU.
-    PeerMtu(u16),
-    /// The peer's count contradicted what had come; order was begun anew.
-    Resynchronised(UplinkId),
-    /// There are new keys, for use with this cipher.
-    Sealed {
-        /// The cipher.
-        cipher: Cipher,
-        /// Whether there were none before, or those of another start of the peer.
-        is_first: bool,
-    },
-    /// The gateway has not answered for a while when it was asked for keys.
-    Unanswered,
-    /// A peer that we let in offers only ciphers that we do not want.
-    CipherRefused,
-}
-
-/// The counters of a tunnel, at one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    /// Frames taken from the TAP and sent on at least one uplink.
-    pub sent: Traffic,
-    /// Frames put in order and handed out.
-    pub delivered: Traffic,
-    /// Order.
-    pub receive: ReceiveCounters,
-    /// Everything else.
-    pub drops: DropCounters,
-}
 
 /// One end of a tunnel: sends `F`s, and receives `T`s.
 #[derive(Debug)]

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::*;
-use crate::proto::scheduler::{Mode, PrimaryReselect};
+use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 
 const WINDOW: Duration = Duration::from_millis(40);
 const FRAME_LENGTH: usize = 1330;

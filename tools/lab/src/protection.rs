@@ -21,8 +21,10 @@ pub enum Protection {
 /// A key pair, of which the private half is in a file.
 #[derive(Clone, Debug)]
 pub struct KeyPair {
-    file: PathBuf,
-    public: PublicKey,
+    /// The file with the private half.
+    pub file: PathBuf,
+    /// The public half.
+    pub public: PublicKey,
 }
 
 impl Protection {
@@ -52,7 +54,11 @@ impl Protection {
 }
 
 impl KeyPair {
-    fn make(file: PathBuf) -> Result<Self, String> {
+    /// Makes one, and writes the private half to this file, readable by its owner alone, instead of what was there.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn make(file: PathBuf) -> Result<Self, String> {
         let cannot = |error: io::Error| format!("cannot make the key {}: {error}", file.display());
         let mut random = [0; KEY_LENGTH];
         File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).map_err(cannot)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{BenchOptions, CASES, draw, run};
+use super::{BenchOptions, CASES, boxes, draw, run};
 use crate::lab::program_folder;
 use crate::say::{tell, write_file};
 use crate::stop::Stop;
@@ -40,6 +40,9 @@ pub struct BenchArguments {
     /// Fail if a tunnel to compare with is not installed, as with CI=true, instead of leaving it out
     #[arg(long)]
     all_required: bool,
+    /// Measure two boxes at one gateway instead, of one process, and of two that share the port
+    #[arg(long, conflicts_with_all = ["only", "chart", "extra_box", "extra_gateway"])]
+    boxes: bool,
     /// Only show within seconds that everything works; the figures are worth nothing
     #[arg(long)]
     quick: bool,
@@ -64,6 +67,10 @@ pub fn main(arguments: BenchArguments) -> Result<(), String> {
         quick: arguments.quick,
     };
     let stop = Stop::on_signals()?;
+    if arguments.boxes {
+        let report = boxes::run(&options, &stop).map_err(|error| format!("bench: {error}"))?;
+        return tell(&report, report.to_markdown(), arguments.json.as_deref());
+    }
     let report = run(&options, &stop).map_err(|error| format!("bench: {error}"))?;
     if let Some(path) = &arguments.chart {
         draw(path, &report)?;

@@ -1,6 +1,7 @@
 //! braid beside others: the same traffic through one tunnel after another, in the same two namespaces. Each round has all of
 //! them in turn, so that whatever else the machine does meanwhile is spread over all.
 
+mod boxes;
 mod chart;
 mod command_line;
 mod cpu;

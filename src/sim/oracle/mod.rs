@@ -19,123 +19,26 @@
 //! by what the next one said, plaintext has nothing to tell it by; for a moment after that only what must never happen
 //! at all is held against the core.
 
-use std::fmt;
+mod ending;
+mod records;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame;
-use super::{MILLISECOND, Nanoseconds, SECOND};
+use super::{Nanoseconds, SECOND, frame};
 use crate::proto::scheduler::Mode;
 use crate::proto::stats::DropReason;
 use crate::proto::time::{Instant, nanos};
-use crate::proto::tunnel::Counters;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use crate::proto::uplink::{UPLINKS_MAX, UplinkSet};
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
+use records::Receiver;
+pub use records::{Arrived, Offer, Stream, Violation};
 
 /// For how long after a spoiled datagram got through its consequences are borne with.
 const SUSPICION: Nanoseconds = 3 * SECOND;
 /// For how long after a link stopped reordering it may be allowed for.
 const REORDERING_REMEMBERED: Nanoseconds = 5 * SECOND;
-
-/// What the core must not do, and did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// When.
-    pub at: Nanoseconds,
-    /// What.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}.{:06} s: {}", self.at / SECOND, self.at % SECOND / 1_000, self.what)
-    }
-}
-
-/// A frame that was offered.
-#[derive(Clone, Copy, Debug)]
-pub struct Offer {
-    /// When.
-    pub at: Nanoseconds,
-    /// When it was delivered.
-    pub delivered_at: Option<Nanoseconds>,
-    /// In which life of the receiver.
-    delivered_in: Option<u32>,
-    length: u16,
-    /// Whether the core took it on.
-    is_sent: bool,
-    /// The uplinks by which it has come to the receiver, whatever became of it.
-    came_by: UplinkSet,
-    /// When a copy was taken on by the receiver, by its clock, and in which of its lives.
-    taken: Option<(Instant, u32)>,
-}
-
-/// What is offered to one end, and comes out of the other.
-#[derive(Debug, Default)]
-pub struct Stream {
-    /// Every frame, by its number.
-    pub offers: Vec<Offer>,
-    /// Frames delivered after one with a higher number.
-    pub out_of_order: u64,
-    highest_delivered: Option<u64>,
-}
-
-/// What is known of one end as a receiver.
-#[derive(Debug)]
-struct Receiver {
-    window: Option<Duration>,
-    /// Counts starts of the process.
-    life: u32,
-    /// The life of the peer that it has taken a control message of last.
-    known_life: Option<u32>,
-    /// When it last began anew with its peer, and by its own clock.
-    began: (Nanoseconds, Instant),
-    /// Numbers higher than all before, and when they were taken on.
-    highs: Vec<(u64, Instant)>,
-    /// When each uplink was last seen to be silent.
-    silent: [Option<Instant>; UPLINKS_MAX],
-    /// When its clock last jumped, as it does for one that sleeps.
-    jumped: Instant,
-    /// When a spoiled datagram last got through.
-    deceived: Option<Nanoseconds>,
-    /// Whether anything but its first peer has been met.
-    has_begun_anew: bool,
-    /// Datagrams and frames handed in, and control messages taken, in this life.
-    handed: u64,
-    controls: u64,
-    /// Drops counted by the shell.
-    dropped_outside: u64,
-}
-
-impl Receiver {
-    /// When the first frame with a higher number was taken.
-    fn overtaken_at(&self, number: u64) -> Option<Instant> {
-        let first_higher = self.highs.partition_point(|(high, _)| *high <= number);
-        self.highs.get(first_higher).map(|(_, at)| *at)
-    }
-}
-
-/// A datagram that an end is about to be handed.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrived {
-    /// Which end.
-    pub to: usize,
-    /// By which uplink.
-    pub uplink: UplinkId,
-    /// In which life its sender has sent it.
-    pub sender_life: u32,
-    /// The end's clock.
-    pub clock: Instant,
-    /// Whether the end counts the uplink as alive.
-    pub is_heard: bool,
-    /// Whether the end knows that the peer is at the datagram's source.
-    pub is_known_source: bool,
-    /// When its way last reordered or duplicated.
-    pub reordered: Option<Nanoseconds>,
-    /// When it was sent.
-    pub sent_at: Nanoseconds,
-}
 
 /// Sees everything.
 #[derive(Debug)]
@@ -319,8 +222,10 @@ impl Oracle {
     /// Whether a datagram may be sealed with keys that its receiver has given up: those of a start before, or those
     /// before the ones before.
     fn may_be_of_former_keys(&self, arrived: &Arrived) -> bool {
+        let of_another_start = arrived.sender_life != self.life(1 - arrived.to) || !self.is_of_known_life(arrived);
+        let has_met_since = arrived.sent_at <= self.receivers[arrived.to].began.0;
         let has_taken_long = |interval: Duration| self.now - arrived.sent_at >= nanos(interval) / 2;
-        self.rekey_interval.is_some_and(|interval| self.stops > 0 || has_taken_long(interval))
+        self.rekey_interval.is_some_and(|interval| of_another_start || has_met_since || has_taken_long(interval))
     }
 
     /// A handshake message has been taken, or dropped for this reason.
@@ -515,6 +420,7 @@ impl Oracle {
         self.stops += 1;
         let receiver = &mut self.receivers[end];
         receiver.life += 1;
+        receiver.known_life = None;
         receiver.highs.clear();
         receiver.has_begun_anew = true;
         (receiver.handed, receiver.controls, receiver.dropped_outside) = (0, 0, 0);
@@ -525,61 +431,5 @@ impl Oracle {
     /// The shell has counted a drop.
     pub fn on_dropped_outside(&mut self, end: usize) {
         self.receivers[end].dropped_outside += 1;
-    }
-
-    /// Nothing has disappeared in an end, which has dropped so many `outside` its tunnel.
-    ///
-    /// # Errors
-    /// If something has.
-    pub fn check_conservation(&self, end: usize, counters: &Counters, outside: u64, held: usize) -> Verdict {
-        let receiver = &self.receivers[end];
-        let came_to = counters.sent.packets
-            + counters.delivered.packets
-            + held as u64
-            + receiver.controls
-            + counters.drops.total()
-            + outside;
-        let holds = receiver.handed + receiver.dropped_outside == came_to;
-        self.check(holds, || {
-            format!(
-                "end {end} was handed {} and dropped {} outside, but accounts for {came_to}: {counters:?}, {held} held",
-                receiver.handed, receiver.dropped_outside
-            )
-        })
-    }
-
-    /// All is over: nothing is held, and nothing that was taken has been lost, nor anything offered since `clean_from`.
-    ///
-    /// # Errors
-    /// If it is not so.
-    pub fn check_end(&self, to: usize, counters: [&Counters; 2], held: usize, clean_from: Nanoseconds) -> Verdict {
-        self.check(held == 0, || format!("end {to} still holds {held} frames"))?;
-        let receiver = &self.receivers[to];
-        for (number, offer) in self.streams[1 - to].offers.iter().enumerate() {
-            let is_of_deceived = receiver.deceived.is_some_and(|at| offer.at < at + SUSPICION);
-            let was_taken = !is_of_deceived && offer.taken.is_some_and(|(_, life)| life == receiver.life);
-            let must_have_come = offer.is_sent && (was_taken || offer.at >= clean_from);
-            self.check(!must_have_come || offer.delivered_at.is_some(), || {
-                format!(
-                    "frame {number}, offered at {} ms, was never delivered at end {to}, though {}",
-                    offer.at / MILLISECOND,
-                    if was_taken { "it was taken" } else { "all was well" }
-                )
-            })?;
-        }
-        let (sender, own) = (counters[1 - to], counters[to]);
-        let came_to = own.delivered.packets + own.receive.lost + own.drops.get(DropReason::Late);
-        let is_countable = !receiver.has_begun_anew && receiver.window.is_some();
-        self.check(!is_countable || sender.sent.packets == came_to, || {
-            format!("{} frames were sent, and {came_to} accounted for at end {to}: {own:?}", sender.sent.packets)
-        })
-    }
-
-    /// An uplink's state at a moment when all has long been well.
-    ///
-    /// # Errors
-    /// If it is not up.
-    pub fn check_up(&self, end: usize, uplink: UplinkId, is_up: bool, state: &str) -> Verdict {
-        self.check(is_up, || format!("uplink {} is still {state} at end {end}", uplink.number()))
     }
 }

@@ -1,0 +1,65 @@
+//! What must hold when all is over.
+
+use super::{Oracle, SUSPICION, Verdict};
+use crate::proto::stats::DropReason;
+use crate::proto::tunnel::Counters;
+use crate::proto::uplink::UplinkId;
+use crate::sim::{MILLISECOND, Nanoseconds};
+
+impl Oracle {
+    /// Nothing has disappeared in an end, which has dropped so many `outside` its tunnel.
+    ///
+    /// # Errors
+    /// If something has.
+    pub fn check_conservation(&self, end: usize, counters: &Counters, outside: u64, held: usize) -> Verdict {
+        let receiver = &self.receivers[end];
+        let came_to = counters.sent.packets
+            + counters.delivered.packets
+            + held as u64
+            + receiver.controls
+            + counters.drops.total()
+            + outside;
+        let holds = receiver.handed + receiver.dropped_outside == came_to;
+        self.check(holds, || {
+            format!(
+                "end {end} was handed {} and dropped {} outside, but accounts for {came_to}: {counters:?}, {held} held",
+                receiver.handed, receiver.dropped_outside
+            )
+        })
+    }
+
+    /// All is over: nothing is held, and nothing that was taken has been lost, nor anything offered since `clean_from`.
+    ///
+    /// # Errors
+    /// If it is not so.
+    pub fn check_end(&self, to: usize, counters: [&Counters; 2], held: usize, clean_from: Nanoseconds) -> Verdict {
+        self.check(held == 0, || format!("end {to} still holds {held} frames"))?;
+        let receiver = &self.receivers[to];
+        for (number, offer) in self.streams[1 - to].offers.iter().enumerate() {
+            let is_of_deceived = receiver.deceived.is_some_and(|at| offer.at < at + SUSPICION);
+            let was_taken = !is_of_deceived && offer.taken.is_some_and(|(_, life)| life == receiver.life);
+            let must_have_come = offer.is_sent && (was_taken || offer.at >= clean_from);
+            self.check(!must_have_come || offer.delivered_at.is_some(), || {
+                format!(
+                    "frame {number}, offered at {} ms, was never delivered at end {to}, though {}",
+                    offer.at / MILLISECOND,
+                    if was_taken { "it was taken" } else { "all was well" }
+                )
+            })?;
+        }
+        let (sender, own) = (counters[1 - to], counters[to]);
+        let came_to = own.delivered.packets + own.receive.lost + own.drops.get(DropReason::Late);
+        let is_countable = !receiver.has_begun_anew && receiver.window.is_some();
+        self.check(!is_countable || sender.sent.packets == came_to, || {
+            format!("{} frames were sent, and {came_to} accounted for at end {to}: {own:?}", sender.sent.packets)
+        })
+    }
+
+    /// An uplink's state at a moment when all has long been well.
+    ///
+    /// # Errors
+    /// If it is not up.
+    pub fn check_up(&self, end: usize, uplink: UplinkId, is_up: bool, state: &str) -> Verdict {
+        self.check(is_up, || format!("uplink {} is still {state} at end {end}", uplink.number()))
+    }
+}
