@@ -15,8 +15,8 @@ pub struct BenchArguments {
     /// How often to measure each, all in turn each time; what is shown is the median
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
-    /// Only the tunnels whose names begin so: raw, vxlan, braid (-balance-rr, -sealed, -active-backup, -busy-poll), fastd, openvpn,
-    /// tinc, vtun
+    /// Only the tunnels whose names begin so: raw, vxlan, braid (-balance-rr, -sealed, -rekey, -active-backup, -busy-poll),
+    /// fastd, openvpn, tinc, vtun
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = parse_name)]
     only: Vec<String>,
     /// Seconds of each TCP stream

@@ -181,7 +181,14 @@ mod tests {
         assert_eq!(chosen(&[]).map(|names| names.len()), Ok(CASES.len()));
         assert_eq!(
             chosen(&["braid", "raw"]),
-            Ok(vec!["raw", "braid-balance-rr", "braid-sealed", "braid-active-backup", "braid-busy-poll"])
+            Ok(vec![
+                "raw",
+                "braid-balance-rr",
+                "braid-sealed",
+                "braid-rekey",
+                "braid-active-backup",
+                "braid-busy-poll"
+            ])
         );
     }
 

@@ -76,7 +76,7 @@ const fn user_space(
 }
 
 /// All of them, in the order in which they are measured.
-pub const CASES: [Case; 10] = [
+pub const CASES: [Case; 11] = [
     Case {
         name: "raw",
         title: "raw veth, no tunnel",
@@ -112,6 +112,15 @@ pub const CASES: [Case; 10] = [
         is_rtt_only: false,
         is_sealed: true,
         start: braid::start_sealed,
+    },
+    Case {
+        name: "braid-rekey",
+        title: "the same, new keys each second",
+        kind: Kind::Braid,
+        program: None,
+        is_rtt_only: false,
+        is_sealed: true,
+        start: braid::start_rekey,
     },
     Case {
         name: "braid-active-backup",
