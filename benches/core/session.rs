@@ -43,7 +43,7 @@ fn seal_by_the_library(bencher: Bencher, cipher: &str) {
 }
 
 /// Each iteration copies a sealed frame to a buffer and opens it there; the tunnel then drops it as one that it has.
-#[divan::bench(args = CIPHERS, sample_count = 100, sample_size = 1_000)]
+#[divan::bench(args = CIPHERS)]
 fn open(bencher: Bencher, cipher: &str) {
     let mut pair = Pair::established(cipher);
     let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
@@ -58,7 +58,7 @@ fn open(bencher: Bencher, cipher: &str) {
 }
 
 /// The same by the library alone.
-#[divan::bench(args = CIPHERS, sample_count = 100, sample_size = 1_000)]
+#[divan::bench(args = CIPHERS)]
 fn open_by_the_library(bencher: Bencher, cipher: &str) {
     let key = library_key(cipher);
     let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
@@ -70,7 +70,7 @@ fn open_by_the_library(bencher: Bencher, cipher: &str) {
 }
 
 /// Both ends' work for one session, from question to first word under the new keys.
-#[divan::bench(sample_count = 50, sample_size = 1)]
+#[divan::bench]
 fn handshake(bencher: Bencher) {
     bencher.with_inputs(|| Pair::new(CIPHERS[0])).bench_local_values(|mut pair| {
         pair.shake_hands();
