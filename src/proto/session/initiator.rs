@@ -27,8 +27,10 @@ pub const ATTEMPT_FOR: Duration = Duration::from_secs(5);
 /// How long after the first time it is sent again, and how long at most between two.
 const RESEND_AFTER: Duration = Duration::from_millis(250);
 const RESEND_AFTER_MAX: Duration = Duration::from_secs(1);
-/// How long at least the gateway may be silent on every uplink before we ask whether it still knows us.
+/// How long the gateway may be silent on every uplink before we ask whether it still knows us: at least, and at most,
+/// over a slow way, by which its first word takes as long as its answer did.
 const SILENCE: Duration = Duration::from_millis(300);
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Answers by each uplink that are looked into, each of which is a tenth of a millisecond's work: whoever knows our public
 /// key and has seen the question can forge some, but not those of the other uplinks.
@@ -92,7 +94,7 @@ pub struct Initiator {
     /// started together do not go on together.
     rekey_at: Option<Instant>,
     unheard_since: Option<Instant>,
-    /// How long the gateway may be silent: over a slow way it cannot be heard sooner.
+    /// How long the gateway may be silent.
     silence: Duration,
     /// There is nothing to ask by: not before then.
     waits_until: Instant,
@@ -268,7 +270,7 @@ impl Initiator {
         if !self.settings.identity.ciphers.contains(grant.cipher) {
             return Err(DropReason::HandshakeRejected);
         }
-        self.silence = SILENCE.max(now.since(attempt.begun_at) * 2).min(ATTEMPT_FOR);
+        self.silence = (now.since(attempt.begun_at) * 2).clamp(SILENCE, SILENCE_MAX);
         self.attempt = None;
         let session = Session::new(
             now,

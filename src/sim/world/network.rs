@@ -22,7 +22,6 @@ const IP_AND_UDP: usize = 28;
 /// The port that a box's uplink begins with; each rebinding and each restart makes another.
 const FIRST_PORT: u16 = 10_000;
 const ENETDOWN: i32 = 100;
-const ECONNREFUSED: i32 = 111;
 
 /// What a datagram carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +29,6 @@ pub(super) enum Cargo {
     Frame(u64),
     Control,
     Handshake,
-    /// The answer of a host where nobody listens (ICMP).
-    Refusal,
 }
 
 /// A datagram under way.
@@ -84,11 +81,8 @@ impl World {
         if self.ends[to].is_free(self.now) {
             self.hand_datagram(to, Self::id(uplink), parcel)
         } else {
-            let (port, is_refusal) = (parcel.port, parcel.cargo == Cargo::Refusal);
-            let is_left = self.ends[to].leave(Waiting::Datagram(Self::id(uplink), parcel));
-            if !is_left && to == GATEWAY && !is_refusal {
-                self.enter(GATEWAY, uplink, (Bytes::new(), Cargo::Refusal), port);
-            }
+            // Where nobody listens it is lost: ICMP says so, and is not listened to.
+            self.ends[to].leave(Waiting::Datagram(Self::id(uplink), parcel));
             Ok(())
         }
     }
@@ -99,10 +93,6 @@ impl World {
         self.set_time_of_day(to);
         let End { endpoint: Some(endpoint), host, .. } = &mut self.ends[to] else { return Ok(()) };
         let tunnel = endpoint.tunnel_mut(0);
-        if parcel.cargo == Cargo::Refusal {
-            tunnel.handle_send_error(clock, uplink, ECONNREFUSED);
-            return self.drain(to);
-        }
         let path = Self::path(uplink.index(), parcel.port);
         let arrived = Arrived {
             to,
@@ -130,7 +120,7 @@ impl World {
                 self.oracle.on_deceived(to, bytes, is_control && dropped.is_none());
             }
             Cargo::Frame(number) => self.oracle.on_frame(&arrived, number, dropped)?,
-            Cargo::Control | Cargo::Refusal => self.oracle.on_control(&arrived, dropped)?,
+            Cargo::Control => self.oracle.on_control(&arrived, dropped)?,
         }
         self.drain(to)
     }

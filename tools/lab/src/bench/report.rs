@@ -138,7 +138,7 @@ impl BenchReport {
             .collect();
         let mut notes = format!(
             "One after another in the same two namespaces, joined by two veth pairs with their offloads; tunnel MTU {}; \
-             braid over both, in plaintext but for the row that says sealed; all others without encryption over the first. GB: 10^9 bytes of payload. \
+             braid over both, in plaintext but for the rows that say sealed; all others without encryption over the first. GB: 10^9 bytes of payload. \
              UDP: the highest rate of 1,300-byte datagrams with less than 0.1% lost; disorder: the most in any round that \
              came after a later one; *: the sender could not send faster. GSO: 40 datagrams by one send.\n",
             self.tunnel_mtu

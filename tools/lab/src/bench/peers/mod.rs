@@ -115,7 +115,7 @@ pub const CASES: [Case; 11] = [
     },
     Case {
         name: "braid-rekey",
-        title: "the same, new keys each second",
+        title: "braid balance-rr, sealed, new keys each second",
         kind: Kind::Braid,
         program: None,
         is_rtt_only: false,
