@@ -244,8 +244,8 @@ impl Initiator {
         self.outbox.push_back(InitiationTransmit { uplink, bytes });
     }
 
-    /// An answer has come by `uplink`. Returns the cipher of the session that it grants, and whether it is the first with this start
-    /// of the gateway.
+    /// An answer has come by `uplink`. Returns the cipher of the session that it grants, and whether it is the first with
+    /// this start of the gateway.
     ///
     /// # Errors
     /// Why it is none.
