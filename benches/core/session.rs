@@ -4,29 +4,46 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use braid::fuzzing::sealed::{CountingHost, securities, tunnel};
-use braid::proto::endpoint::{Endpoint, HandshakeDestination};
-use braid::proto::session::cipher::{Cipher, Ciphers};
-use braid::proto::session::transport::OVERHEAD;
+use braid::proto::endpoint::{Endpoint, HandshakeDestination, Security};
+use braid::proto::seq::Position;
+use braid::proto::session::cipher::{Cipher, Ciphers, Space};
+use braid::proto::session::initiator::Initiator;
+use braid::proto::session::responder::Responder;
+use braid::proto::session::transport::{OVERHEAD, Sessions};
 use braid::proto::time::Instant;
 use braid::proto::tunnel::{Arrival, Path, Role};
-use braid::proto::uplink::UplinkId;
-use braid::proto::wire::KEYED_HEADER_LENGTH;
+use braid::proto::uplink::{UplinkId, UplinkSet};
+use braid::proto::wire::{KEYED_HEADER_LENGTH, KeyedDatagram, parse_keyed};
 use bytes::{Bytes, BytesMut};
 use divan::{Bencher, black_box};
 
 const FRAME_LENGTH: usize = 1_400;
+/// A frame's number.
+const FIRST: u64 = 1 << 32;
 const NOW: Instant = Instant::from_nanos(1_000_000_000);
 
 const CIPHERS: [&str; 2] = [Cipher::Aes256Gcm.name(), Cipher::ChaCha20Poly1305.name()];
 
+/// A datagram, always placed alike: how fast a cipher is depends on that.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Place([u8; FRAME_LENGTH + OVERHEAD]);
+
+impl Place {
+    fn empty() -> Box<Self> {
+        Box::new(Self([0; FRAME_LENGTH + OVERHEAD]))
+    }
+}
+
 #[divan::bench(args = CIPHERS)]
 fn seal(bencher: Bencher, cipher: &str) {
-    let mut pair = Pair::established(cipher);
-    let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
-    let mut sequence = 1 << 32;
+    let [mut near, _] = sessions(cipher);
+    let mut datagram = Place::empty();
+    let mut sequence = FIRST;
     bencher.bench_local(|| {
         sequence += 1;
-        pair.ends[BOX].seal_frame(NOW, 0, sequence, black_box(&mut datagram)).expect("there is a session");
+        let session = near.sessions().sealing(NOW).expect("there is one");
+        session.seal_frame(sequence, black_box(&mut datagram.0));
     });
 }
 
@@ -34,39 +51,73 @@ fn seal(bencher: Bencher, cipher: &str) {
 #[divan::bench(args = CIPHERS)]
 fn seal_by_the_library(bencher: Bencher, cipher: &str) {
     let key = library_key(cipher);
-    let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
-    let mut sequence = 0_u64;
+    let mut datagram = Place::empty();
+    let mut sequence = FIRST;
     bencher.bench_local(|| {
         sequence += 1;
-        library_seal(&key, sequence, black_box(&mut datagram));
+        library_seal(&key, sequence, black_box(&mut datagram.0));
     });
 }
 
-/// Each iteration copies a sealed frame to a buffer and opens it there; the tunnel then drops it as one that it has.
 #[divan::bench(args = CIPHERS)]
 fn open(bencher: Bencher, cipher: &str) {
-    let mut pair = Pair::established(cipher);
-    let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
-    pair.ends[BOX].seal_frame(NOW, 0, (1 << 32) + 1, &mut datagram).expect("there is a session");
-    let Pair { ends: [_, gateway], mut host } = pair;
-    let mut gateway = gateway;
-    bencher.with_inputs(|| BytesMut::from(&datagram[..])).bench_local_values(|datagram| {
-        gateway.handle_datagram(NOW, &mut host, arrival(GATEWAY), datagram);
-        while gateway.tunnel_mut(0).poll_deliver().is_some() {}
+    let [mut near, mut far] = sessions(cipher);
+    let mut sealed = Place::empty();
+    near.sessions().sealing(NOW).expect("there is one").seal_frame(FIRST, &mut sealed.0);
+    let Ok(KeyedDatagram::Frame { key, counter }) = parse_keyed(&sealed.0) else { panic!("it is a frame") };
+    bencher.with_inputs(|| sealed.clone()).bench_local_values(|mut datagram| {
+        let opened = far.sessions().open(NOW, key, Space::Frame, counter, black_box(&mut datagram.0));
+        opened.expect("authentic").text.len()
     });
-    assert_eq!(gateway.drops().total(), 0, "all of them were authentic");
 }
 
 /// The same by the library alone.
 #[divan::bench(args = CIPHERS)]
 fn open_by_the_library(bencher: Bencher, cipher: &str) {
     let key = library_key(cipher);
-    let mut datagram = vec![0; FRAME_LENGTH + OVERHEAD];
-    library_seal(&key, 1, &mut datagram);
-    bencher.with_inputs(|| BytesMut::from(&datagram[..])).bench_local_values(|mut datagram| {
-        let (header, sealed) = datagram.split_at_mut(KEYED_HEADER_LENGTH);
-        key.open_in_place(nonce(1), Aad::from(&*header), black_box(sealed)).expect("authentic").len()
+    let mut sealed = Place::empty();
+    library_seal(&key, FIRST, &mut sealed.0);
+    bencher.with_inputs(|| sealed.clone()).bench_local_values(|mut datagram| {
+        let (header, sealed) = datagram.0.split_at_mut(KEYED_HEADER_LENGTH);
+        key.open_in_place(nonce(FIRST), Aad::from(&*header), black_box(sealed)).expect("authentic").len()
     });
+}
+
+/// One end's side of the keys.
+enum Side {
+    Box(Box<Initiator>),
+    Gateway(Box<Responder>),
+}
+
+impl Side {
+    fn sessions(&mut self) -> &mut Sessions {
+        match self {
+            Self::Box(initiator) => initiator.sessions(),
+            Self::Gateway(responder) => responder.sessions(0),
+        }
+    }
+}
+
+/// The box's and the gateway's, agreed upon.
+fn sessions(cipher: &str) -> [Side; 2] {
+    let mut host = CountingHost::default();
+    let [Security::Box(mut initiator), Security::Gateway(mut responder)] =
+        securities(&mut host, Ciphers::only(known(cipher)))
+    else {
+        panic!("a box and a gateway")
+    };
+    let position = Position { frame: FIRST, control: 1 };
+    initiator.on_timeout(NOW, &mut host, UplinkSet::only(uplink()), position);
+    let question = initiator.poll_transmit().expect("it asks at once").bytes;
+    let source = (Ipv4Addr::LOCALHOST, 1000).into();
+    let granted = responder.on_initiation(NOW, &mut host, source, &question, |_| position).expect("it is let in");
+    initiator.on_response(NOW, &mut host, uplink(), &granted.answer).expect("it is the answer");
+    responder.sessions(0).confirm();
+    [Side::Box(initiator), Side::Gateway(responder)]
+}
+
+fn known(cipher: &str) -> Cipher {
+    Cipher::ALL.into_iter().find(|known| known.name() == cipher).expect("one of them")
 }
 
 /// Both ends' work for one session, from question to first word under the new keys.
@@ -88,21 +139,14 @@ struct Pair {
 
 impl Pair {
     fn new(cipher: &str) -> Self {
-        let cipher = Cipher::ALL.into_iter().find(|known| known.name() == cipher).expect("one of them");
         let mut host = CountingHost::default();
-        let [initiator, responder] = securities(&mut host, Ciphers::only(cipher));
+        let [initiator, responder] = securities(&mut host, Ciphers::only(known(cipher)));
         let mut ends = [
             Endpoint::new(vec![tunnel(NOW, Role::Box)], initiator),
             Endpoint::new(vec![tunnel(NOW, Role::Gateway)], responder),
         ];
         ends[BOX].handle_uplink_attached(NOW, uplink());
         Self { ends, host }
-    }
-
-    fn established(cipher: &str) -> Self {
-        let mut pair = Self::new(cipher);
-        pair.shake_hands();
-        pair
     }
 
     /// Carries all that the ends have to say now to and fro.
