@@ -99,9 +99,8 @@ fn warn_if_exposed() {
         .and_then(|stdout| stdout.metadata())
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 != 0);
     if is_exposed {
-        eprintln!(
-            "{PROGRAM}: others can read the file that this key goes to: 'chmod 600' it, or use '{PROGRAM} keygen FILE'"
-        );
+        let advice = format!("'chmod 600' it, or use '{PROGRAM} keygen FILE'");
+        let _ = writeln!(io::stderr(), "{PROGRAM}: others can read the file that this key goes to: {advice}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two boxes at one gateway, both busy at once: served by one process, and by two that share the port.
 
 use std::fmt::Write;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -63,10 +64,15 @@ struct Round {
 struct Mounts(Child);
 
 impl Mounts {
-    fn new() -> Result<Self, String> {
+    fn new(stop: &Stop) -> Result<Self, String> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sleep", "infinity"]);
-        Ok(Self(command.spawn().map_err(|error| format!("cannot run unshare: {error}"))?))
+        let mounts = Self(command.spawn().map_err(|error| format!("cannot run unshare: {error}"))?);
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).map_err(|error| format!("unshare: {error}"));
+        // Until then whoever enters them enters ours.
+        let are_its_own = || Ok(of(&mounts.0.id().to_string())? != of("self")?);
+        wait_until(are_its_own, PATIENCE, stop, || "unshare makes no mounts of its own".to_owned())?;
+        Ok(mounts)
     }
 
     /// A command that runs what follows among them, in the gateway's namespace.
@@ -173,7 +179,7 @@ impl Running {
         let gateway = KeyPair::make(folder.join("gateway.key"))?;
         let key = |index: u8| key_of(Share { index, of: 2 }, folder, &format!("box{index}.key"));
         let keys = [key(0)?, key(1)?];
-        let mounts = Mounts::new()?;
+        let mounts = Mounts::new(stop)?;
         let common = format!("--key-file {} --mtu {TUNNEL_MTU}", gateway.file.display());
         let entries: Vec<_> = keys.iter().enumerate().map(|(number, pair)| entry(number, pair)).collect();
         let start_gateway = |index: u8| {
