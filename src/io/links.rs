@@ -43,8 +43,6 @@ struct BoxLink {
     /// Whether datagrams are to be received together.
     gro: bool,
     socket: Option<UplinkSocket>,
-    /// Where the socket sends to, spelled for the kernel.
-    destination: Option<SockAddr>,
     /// Whether the ring has yet to be told of the socket, or of its end.
     changed: bool,
     /// The interface is known to be of no use now.
@@ -209,16 +207,17 @@ impl Links {
     #[must_use]
     pub fn is_gateway(&self, uplink: UplinkId, remote: SocketAddr) -> bool {
         let Self::Box(links) = self else { return false };
-        let socket = links.links.get(uplink.index()).and_then(|link| link.socket.as_ref());
-        socket.is_some_and(|socket| (socket.remote.ip(), socket.remote.port()) == (remote.ip(), remote.port()))
+        links
+            .socket(uplink)
+            .is_some_and(|socket| (socket.remote.ip(), socket.remote.port()) == (remote.ip(), remote.port()))
     }
 
     /// Where a datagram for `route` goes: at the gateway by `path`, at the box to the gateway.
     pub fn destination(&mut self, route: Route, path: Option<Path>) -> Option<Destination<'_>> {
         let links = match self {
             Self::Box(links) => {
-                let link = links.links.get(route.uplink.index())?;
-                return link.destination.as_ref().map(|destination| (destination, ControlBuffer::empty()));
+                let socket = links.socket(route.uplink)?;
+                return Some((&socket.destination, ControlBuffer::empty()));
             }
             Self::Gateway(links) => links,
         };
@@ -252,6 +251,11 @@ impl Links {
 }
 
 impl BoxLinks {
+    #[inline]
+    fn socket(&self, uplink: UplinkId) -> Option<&UplinkSocket> {
+        self.links.get(uplink.index())?.socket.as_ref()
+    }
+
     fn on_news(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let mut all_news = vec![];
         let read = self.watcher.read(|news| all_news.push(news));
@@ -294,20 +298,10 @@ impl BoxLinks {
 impl BoxLink {
     const fn new(config: UplinkConfig, gro: bool) -> Self {
         let complaint = String::new();
-        Self {
-            config,
-            gro,
-            socket: None,
-            destination: None,
-            changed: false,
-            interface_down: false,
-            retry_at: None,
-            complaint,
-        }
+        Self { config, gro, socket: None, changed: false, interface_down: false, retry_at: None, complaint }
     }
 
     fn set(&mut self, socket: UplinkSocket) {
-        self.destination = Some(socket.remote.into());
         self.socket = Some(socket);
         self.changed = true;
         self.complaint.clear();

@@ -27,6 +27,8 @@ pub struct UplinkSocket {
     pub local: SocketAddr,
     /// The gateway's address.
     pub remote: SocketAddr,
+    /// The same, as the kernel wants it.
+    pub destination: SockAddr,
     /// The number of the interface it is bound to.
     pub interface_index: u32,
 }
@@ -95,7 +97,10 @@ pub fn open_uplink(config: &UplinkConfig, gateways: &[SocketAddr], gro: bool) ->
     let mut failures = vec![];
     for gateway in gateways.iter().copied().filter(fits) {
         match open_towards(config, gateway, gro) {
-            Ok((socket, local)) => return Ok(UplinkSocket { socket, local, remote: gateway, interface_index }),
+            Ok((socket, local)) => {
+                let destination = gateway.into();
+                return Ok(UplinkSocket { socket, local, remote: gateway, destination, interface_index });
+            }
             Err(error) => failures.push(error),
         }
     }

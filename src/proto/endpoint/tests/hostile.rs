@@ -92,12 +92,18 @@ fn a_copy_of_a_question_gets_the_very_same_answer_until_the_session_is_used() {
     assert_eq!(world.nodes[GATEWAY].drops(DropReason::HandshakeOver), over + 1);
 }
 
-#[test]
-fn an_answer_that_was_forged_or_spoiled_does_not_keep_the_right_one_out() {
+/// A box that has asked, and the answer, which it does not have yet; nothing comes through by itself.
+fn asked() -> (World, Vec<u8>) {
     let mut world = World::new(Setup::default());
     world.network = |_, _| vec![];
     world.run(0);
     let answer = world.hand(only(&world, GATEWAY, INITIATION).remove(0)).remove(0);
+    (world, answer)
+}
+
+#[test]
+fn an_answer_that_was_forged_or_spoiled_does_not_keep_the_right_one_out() {
+    let (mut world, answer) = asked();
     let arrival = Arrival::Uplink(uplink(0));
     // Whoever has seen the box's key before can make a right mac1.
     let keys = ReceiverKeys::of(&private_key(BOX).public());
@@ -126,10 +132,7 @@ fn an_answer_that_was_forged_or_spoiled_does_not_keep_the_right_one_out() {
 
 #[test]
 fn answers_forged_by_the_thousand_cost_little_and_keep_no_answer_by_another_uplink_out() {
-    let mut world = World::new(Setup::default());
-    world.network = |_, _| vec![];
-    world.run(0);
-    let answer = world.hand(only(&world, GATEWAY, INITIATION).remove(0)).remove(0);
+    let (mut world, answer) = asked();
     let keys = ReceiverKeys::of(&private_key(BOX).public());
     let mac1 = RESPONSE_LENGTH - MAC_LENGTH;
     let mut forged = answer.clone();
