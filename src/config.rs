@@ -155,6 +155,8 @@ pub struct TunnelConfig {
     pub scheduler: SchedulerConfig,
     /// The longest that a received frame may be held to restore order; `None` delivers in order of arrival.
     pub window: Option<Duration>,
+    /// Whether the window is as long as the uplinks require, and `window` only a bound.
+    pub window_follows: bool,
 }
 
 /// What both ends of sealed tunnels need.

@@ -97,6 +97,7 @@ fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
             first_sequence: 0,
             scheduler: SchedulerConfig::new(mode),
             window: Some(Duration::from_millis(40)),
+            window_follows: false,
             probe_interval: Duration::from_millis(20),
             tap_mtu: 1450,
             uplinks: if role == Role::Box { vec![uplink("a"), uplink("b")] } else { vec![] },

@@ -17,7 +17,7 @@ const FRAME_EVERY: Duration = Duration::from_micros(10);
 /// How many frames the reactor moves in one go.
 const FRAMES_PER_WAKE_UP: u64 = 16;
 
-fn modes() -> [&'static str; 3] {
+fn modes() -> [&'static str; Mode::ALL.len()] {
     Mode::ALL.map(Mode::name)
 }
 
@@ -128,6 +128,7 @@ fn settings(role: Role, mode: Mode) -> Settings {
         first_sequence: 0,
         scheduler: SchedulerConfig::new(mode),
         window: Some(Duration::from_millis(40)),
+        window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: 1450,
         uplinks: if role == Role::Box { vec![uplink("a"), uplink("b")] } else { vec![] },

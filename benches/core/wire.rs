@@ -44,7 +44,14 @@ fn parse_and_emit_probe(bencher: Bencher) {
         tap_mtu: 1450,
     };
     let name = UplinkName::new("lte-a").expect("lawful");
-    let probe = Message::Probe { next_in_micros: 20_000, sent_packets: 1000, weight: 1, name };
+    let probe = Message::Probe {
+        next_in_micros: 20_000,
+        sent_packets: 1000,
+        weight: 1,
+        name,
+        wants_feedback: true,
+        recovers: true,
+    };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();
     bencher.bench_local(|| match parse(black_box(&datagram[..])) {

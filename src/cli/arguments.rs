@@ -22,6 +22,11 @@ use crate::config::{
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
+/// How often uplinks are probed where nothing is said. In `adaptive` frames are told of many times a second, and probes only
+/// find out about uplinks that carry none.
+const PROBE_INTERVAL_COMMON: Duration = Duration::from_millis(20);
+const PROBE_INTERVAL_ADAPTIVE: Duration = Duration::from_millis(100);
+
 /// Bonds several uplinks into one Ethernet link to a gateway: the end with the uplinks.
 #[derive(Debug, Parser)]
 #[command(name = "braid-box", version, args_override_self = true, after_help = BOX_EXAMPLE)]
@@ -92,7 +97,7 @@ struct TunnelArguments {
     bridge: Option<InterfaceName>,
     #[command(flatten)]
     keys: KeyArguments,
-    /// How this end spreads the frames it sends: broadcast, balance-rr or active-backup
+    /// How this end spreads the frames it sends: broadcast, balance-rr, active-backup or adaptive
     #[arg(long, value_name = "MODE", value_parser = parse_mode, default_value = "broadcast")]
     mode: Mode,
     /// balance-rr: frames in a row on one uplink, per unit of its weight [default: 1]
@@ -105,12 +110,13 @@ struct TunnelArguments {
     /// (only when the active uplink fails) [default: always]
     #[arg(long, value_name = "WHEN", value_parser = parse_reselect)]
     primary_reselect: Option<PrimaryReselect>,
-    /// The longest that a received frame may be held to restore order, 1ms to 2s; off delivers in order of arrival
-    #[arg(long, value_name = "DURATION|off", value_parser = parse_window, default_value = "40ms")]
-    window: Window,
-    /// Time between probes on each uplink while traffic flows, 5ms to 1s
-    #[arg(long, value_name = "DURATION", value_parser = parse_probe_interval, default_value = "20ms")]
-    probe_interval: Duration,
+    /// The longest that a received frame may be held to restore order, 1ms to 2s; auto is as long as the uplinks require,
+    /// up to 250ms (auto:DURATION up to that); off delivers in order of arrival [default: auto in adaptive, else 40ms]
+    #[arg(long, value_name = "DURATION|auto|off", value_parser = parse_window)]
+    window: Option<Window>,
+    /// Time between probes on each uplink while traffic flows, 5ms to 1s [default: 100ms in adaptive, else 20ms]
+    #[arg(long, value_name = "DURATION", value_parser = parse_probe_interval)]
+    probe_interval: Option<Duration>,
     /// MTU of the TAP, 576 to 9000; auto takes it from the uplinks, and the smaller of both ends'
     #[arg(long, value_name = "auto|N", value_parser = parse_mtu, default_value = "auto")]
     mtu: Mtu,
@@ -177,10 +183,13 @@ impl GatewayArguments {
 }
 
 impl TunnelArguments {
-    const fn process(&self) -> ProcessConfig {
+    fn process(&self) -> ProcessConfig {
         ProcessConfig {
             mtu: self.mtu,
-            probe_interval: self.probe_interval,
+            probe_interval: self.probe_interval.unwrap_or(match self.mode {
+                Mode::Adaptive => PROBE_INTERVAL_ADAPTIVE,
+                _ => PROBE_INTERVAL_COMMON,
+            }),
             cpu: self.cpu,
             busy_poll: self.busy_poll,
             offloads: self.offload,
@@ -197,8 +206,13 @@ impl TunnelArguments {
             addresses: self.address.clone(),
             bridge: self.bridge.clone(),
             scheduler: self.scheduler(self.mode),
-            window: self.window.0,
+            window: self.window(self.mode).longest,
+            window_follows: self.window(self.mode).follows,
         })
+    }
+
+    fn window(&self, mode: Mode) -> Window {
+        self.window.unwrap_or(Window::of(mode))
     }
 
     /// What flags about the mode say, as far as they are about this one.
@@ -225,12 +239,15 @@ impl TunnelArguments {
 
     fn entry(&self, one: BoxDescription, seal: &SealConfig, files: &impl ReadFiles) -> Result<BoxEntry, UsageError> {
         check_peer(seal, &one.peer, &format!("the key of box '{}'", one.name))?;
+        let mode = one.mode.unwrap_or(self.mode);
+        let window = one.window.unwrap_or(self.window(mode));
         let tunnel = TunnelConfig {
             tap: one.tap,
             addresses: one.addresses,
             bridge: one.bridge,
-            scheduler: self.scheduler(one.mode.unwrap_or(self.mode)),
-            window: one.window.unwrap_or(self.window).0,
+            scheduler: self.scheduler(mode),
+            window: window.longest,
+            window_follows: window.follows,
         };
         let preshared = read_preshared_key(files, one.preshared_key_file.as_deref())?;
         Ok(BoxEntry { name: one.name, peer: one.peer, preshared, tunnel })

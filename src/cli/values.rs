@@ -14,6 +14,9 @@ use crate::units::parse_duration;
 
 const WINDOW_MIN: Duration = Duration::from_millis(1);
 const WINDOW_MAX: Duration = Duration::from_secs(2);
+/// The window where none is given, and the bound of one that follows.
+const WINDOW_COMMON: Duration = Duration::from_millis(40);
+const WINDOW_FOLLOWING_MAX: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
@@ -21,9 +24,23 @@ const REKEY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// What keys are used for unless told otherwise, and the longest that they may be, as in WireGuard.
 pub(super) const REKEY_INTERVAL_MAX: Duration = Duration::from_secs(120);
 
-/// `--window`, wrapped so that clap does not take `off` for "not given".
+/// `--window`: the longest that a frame may be held, if order is to be restored, and whether the window follows what the
+/// uplinks require.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window(pub(super) Option<Duration>);
+pub(super) struct Window {
+    pub(super) longest: Option<Duration>,
+    pub(super) follows: bool,
+}
+
+impl Window {
+    /// What it is where nothing is said: in `adaptive` it follows, and leaves time to send again what is lost.
+    pub(super) const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Adaptive => Self { longest: Some(WINDOW_FOLLOWING_MAX), follows: true },
+            _ => Self { longest: Some(WINDOW_COMMON), follows: false },
+        }
+    }
+}
 
 /// `--cipher`, wrapped so that clap does not take `auto` for "not given".
 #[derive(Clone, Copy, Debug)]
@@ -118,10 +135,13 @@ pub(super) fn parse_packets_per_uplink(text: &str) -> Result<NonZeroU32, String>
 }
 
 pub(super) fn parse_window(text: &str) -> Result<Window, String> {
-    if text == "off" {
-        return Ok(Window(None));
-    }
-    within(parse_duration(text)?, WINDOW_MIN, WINDOW_MAX).map(|window| Window(Some(window)))
+    let longest = match text {
+        "off" => return Ok(Window { longest: None, follows: false }),
+        "auto" => return Ok(Window { longest: Some(WINDOW_FOLLOWING_MAX), follows: true }),
+        text => text.strip_prefix("auto:").unwrap_or(text),
+    };
+    let longest = within(parse_duration(longest)?, WINDOW_MIN, WINDOW_MAX)?;
+    Ok(Window { longest: Some(longest), follows: text.starts_with("auto:") })
 }
 
 pub(super) fn parse_probe_interval(text: &str) -> Result<Duration, String> {

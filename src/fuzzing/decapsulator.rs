@@ -59,6 +59,7 @@ fn new_tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
         first_sequence: 0,
         scheduler: SchedulerConfig::new(Mode::Broadcast),
         window: Some(Duration::from_millis(40)),
+        window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: TAP_MTU,
         uplinks: names.iter().map(|n| UplinkSettings { name: name(n), weight: 1 }).collect(),

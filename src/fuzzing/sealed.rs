@@ -194,6 +194,7 @@ pub fn tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
         first_sequence: 0,
         scheduler: SchedulerConfig::new(Mode::BalanceRr),
         window: Some(Duration::from_millis(40)),
+        window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: 1450,
         uplinks: if role == Role::Box { vec![named] } else { vec![] },

@@ -250,6 +250,7 @@ impl End<'_> {
             first_sequence: 0,
             scheduler: config.scheduler.clone(),
             window: config.window,
+            window_follows: config.window_follows,
             probe_interval: self.process.probe_interval,
             tap_mtu: self.mtu,
             uplinks: uplinks.to_vec(),
@@ -278,7 +279,7 @@ impl End<'_> {
                 config.tap,
                 self.mtu,
                 config.scheduler.mode.name(),
-                config.window.map_or("off".to_owned(), |window| format!("{window:?}")),
+                window_text(config),
             );
         }
         match self.public_key {
@@ -291,6 +292,11 @@ impl End<'_> {
             tracing::debug!("cannot notify the service manager: {error}");
         }
     }
+}
+
+fn window_text(config: &TunnelConfig) -> String {
+    let longest = config.window.map_or("off".to_owned(), |window| format!("{window:?}"));
+    if config.window_follows { format!("auto:{longest}") } else { longest }
 }
 
 /// What this kernel has of the offloads that are wanted for datagrams.

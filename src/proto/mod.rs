@@ -19,6 +19,7 @@
 pub mod endpoint;
 pub mod receive;
 pub mod scheduler;
+pub mod send;
 pub mod seq;
 pub mod session;
 pub mod stats;

@@ -77,6 +77,8 @@ drop_reasons! {
     Late = "late",
     /// A sequence number further ahead than the peer can have sent.
     FarAhead = "far_ahead",
+    /// A frame from the TAP that could only have come too late, by any uplink.
+    TooLate = "too_late",
     /// No uplink could take the frame.
     NoUplink = "no_uplink",
     /// The uplink's socket had no room (EAGAIN, ENOBUFS): its queue is full.

@@ -119,6 +119,7 @@ fn base(mode: Mode) -> Plan {
     let end = EndPlan {
         scheduler: SchedulerConfig::new(mode),
         window: Some(Duration::from_millis(40)),
+        window_follows: false,
         probe_interval: Duration::from_millis(20),
         first_sequence: u32::MAX - 1000,
         clock_origin: 0,

@@ -125,6 +125,7 @@ fn draw_end(random: &mut Random) -> EndPlan {
             primary_reselect: *random.pick(&PrimaryReselect::ALL),
         },
         window,
+        window_follows: false,
         probe_interval: Duration::from_millis(*random.pick(&[20, 20, 20, 10, 50, 100])),
         first_sequence: *random.pick(&[0, almost_wrapped, number]),
         clock_origin: random.below(1 << 50),

@@ -120,6 +120,8 @@ pub struct EndPlan {
     pub scheduler: SchedulerConfig,
     /// The window that it receives with.
     pub window: Option<Duration>,
+    /// Whether the window is as long as the uplinks require, and `window` only a bound.
+    pub window_follows: bool,
     /// How often it probes while frames flow.
     pub probe_interval: Duration,
     /// The number of its first frame, at each start.

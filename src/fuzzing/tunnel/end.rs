@@ -47,6 +47,7 @@ impl Plan {
                 primary_reselect: PrimaryReselect::ALL[usize::from(self.reselect & 3) % PrimaryReselect::ALL.len()],
             },
             window: self.window,
+            window_follows: false,
             probe_interval: Duration::from_millis(20),
             tap_mtu: TAP_MTU,
             uplinks: (0..UPLINKS).filter(|_| role == Role::Box).map(uplink).collect(),

@@ -35,6 +35,11 @@ impl Frame for OutboundFrame {
     fn length(&self) -> usize {
         self.head.length() + self.body.as_ref().map_or(0, Lease::length)
     }
+
+    #[inline]
+    fn head(&self) -> &[u8] {
+        self.head.bytes()
+    }
 }
 
 /// What a read brought.

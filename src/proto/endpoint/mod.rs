@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::send::Resend;
 use super::seq;
 use super::session::Host;
 use super::session::cipher::{Space, TAG_LENGTH};
@@ -152,6 +153,12 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
     #[inline]
     pub fn poll_frame(&mut self, tunnel: usize) -> Option<FrameTransmit<F>> {
         self.tunnels[tunnel].poll_frame()
+    }
+
+    /// The next frame of a tunnel to send again.
+    #[inline]
+    pub fn poll_resend(&mut self, tunnel: usize) -> Option<Resend> {
+        self.tunnels[tunnel].poll_resend()
     }
 
     /// The next frame of a tunnel to write to its TAP.

@@ -60,6 +60,13 @@ impl Dedup {
         }
     }
 
+    /// Whether `sequence` has been seen; false if nobody knows.
+    #[must_use]
+    pub fn has_seen(&self, sequence: u64) -> bool {
+        let is_known = sequence < self.end && self.end - sequence <= DEDUP_WINDOW;
+        is_known && !self.seen[place(sequence)].is_empty()
+    }
+
     /// Makes `sequence` the newest: those between the one before and it have not been seen.
     #[inline]
     fn advance(&mut self, sequence: u64) {

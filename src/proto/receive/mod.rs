@@ -1,12 +1,14 @@
 //! The receiving half: each frame once ([`dedup`]), in order ([`reorder`]), and no later than it must be ([`passage`]).
 
 pub mod dedup;
+pub mod feedback;
 pub mod passage;
 pub mod reorder;
 
 use std::time::Duration;
 
 use dedup::{Dedup, Seen};
+use feedback::NewestByUplink;
 use passage::Passage;
 use reorder::{Insertion, REORDER_CAPACITY, Reorder};
 
@@ -55,13 +57,19 @@ pub struct Receiver<T> {
     #[cfg(test)]
     pub sabotage: Option<Sabotage>,
     window: Option<Duration>,
-    /// Whether the first number of the sender is known.
+    /// How long frames are held while the sender sends again what is lost. Then no uplink's having passed a number means
+    /// that it will not come.
+    recovery_hold: Option<Duration>,
     /// Whether nobody but the sender can have made a number up.
     is_authentic: bool,
+    /// Whether the first number of the sender is known.
     begun: bool,
     dedup: Dedup,
     reorder: Reorder<T>,
     passages: [Option<Passage>; UPLINKS_MAX],
+    newest: NewestByUplink,
+    /// The number of the frame that has just been taken.
+    taken: Option<u64>,
     live: UplinkSet,
     announced: Option<u64>,
     /// One past the highest number seen.
@@ -80,11 +88,14 @@ impl<T> Receiver<T> {
             #[cfg(test)]
             sabotage: None,
             window,
+            recovery_hold: None,
             is_authentic: false,
             begun: false,
             dedup: Dedup::new(0),
             reorder: Reorder::new(0),
             passages: [const { None }; UPLINKS_MAX],
+            newest: [None; UPLINKS_MAX],
+            taken: None,
             live: UplinkSet::EMPTY,
             announced: None,
             end: 0,
@@ -106,6 +117,25 @@ impl<T> Receiver<T> {
         self.begun = false;
         self.announced = None;
         self.passages = [const { None }; UPLINKS_MAX];
+        self.newest = [None; UPLINKS_MAX];
+        self.recovery_hold = None;
+    }
+
+    /// Frames are held for so long from now on.
+    pub fn set_window(&mut self, window: Option<Duration>) {
+        self.window = window;
+    }
+
+    /// Whether the sender sends again what is lost, so that it must be waited for: for the window, less a part of the
+    /// shortest `way`, after which the sender gives it up.
+    pub fn set_recovers(&mut self, recovers: bool, way: Duration) {
+        self.recovery_hold = self.window.filter(|_| recovers).map(|window| window.saturating_sub(way.min(window / 4)));
+    }
+
+    /// The highest number that has come, and one.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
     }
 
     /// The uplinks that can still bring frames. What only others could bring is given up.
@@ -169,6 +199,9 @@ impl<T> Receiver<T> {
             self.show(now, uplink, sequence + 1);
         }
         self.settle(now);
+        if matches!(taken, Ok(()) | Err(DropReason::Late)) {
+            self.taken = Some(sequence);
+        }
         taken
     }
 
@@ -213,8 +246,8 @@ impl<T> Receiver<T> {
         if self.sabotage == Some(Sabotage::HoldForever) {
             return;
         }
-        if let Some(window) = self.window {
-            self.reorder.expire(now, window);
+        if let Some(hold) = self.hold() {
+            self.reorder.expire(now, hold);
         }
         self.settle(now);
     }
@@ -225,7 +258,10 @@ impl<T> Receiver<T> {
         if self.sabotage == Some(Sabotage::HoldForever) {
             return None;
         }
-        let expiry = self.reorder.expires_at(self.window?)?;
+        let expiry = self.reorder.expires_at(self.hold()?)?;
+        if self.recovery_hold.is_some() {
+            return Some(expiry);
+        }
         Some(self.gap_closes_at(now).map_or(expiry, |passed| passed.min(expiry)))
     }
 
@@ -250,6 +286,10 @@ impl<T> Receiver<T> {
             self.missing_unordered
         };
         ReceiveCounters { reordered: self.reordered, lost, hold_max: self.reorder.held_longest() }
+    }
+
+    fn hold(&self) -> Option<Duration> {
+        self.recovery_hold.or(self.window)
     }
 
     fn begin(&mut self, first: u64) {
@@ -277,7 +317,8 @@ impl<T> Receiver<T> {
             Some(Sabotage::GiveUpAtOnce) => self.reorder.give_up_below(now, self.end),
             _ => {}
         }
-        if self.window.is_none() || self.live.is_empty() || self.reorder.held() == 0 {
+        let waits = self.window.is_some() && self.recovery_hold.is_none() && self.reorder.held() > 0;
+        if !waits || self.live.is_empty() {
             return;
         }
         let floors = self.live.iter().map(|uplink| self.passages[uplink.index()].as_ref().map_or(0, |p| p.floor(now)));

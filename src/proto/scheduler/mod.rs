@@ -25,11 +25,13 @@ pub enum Mode {
     BalanceRr,
     /// Every frame on one uplink, the others standing by.
     ActiveBackup,
+    /// Each frame where it will arrive first, and again if it is lost (see [`super::send`]).
+    Adaptive,
 }
 
 impl Mode {
     /// Every mode, in the order in which help lists them.
-    pub const ALL: [Self; 3] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup];
+    pub const ALL: [Self; 4] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup, Self::Adaptive];
 
     /// The name that users type and read.
     #[must_use]
@@ -38,6 +40,7 @@ impl Mode {
             Self::Broadcast => "broadcast",
             Self::BalanceRr => "balance-rr",
             Self::ActiveBackup => "active-backup",
+            Self::Adaptive => "adaptive",
         }
     }
 }
@@ -89,7 +92,7 @@ impl SchedulerConfig {
     }
 }
 
-/// Chooses the uplinks for each frame.
+/// Chooses the uplinks for each frame, in the modes that send it at once.
 #[derive(Clone, Debug)]
 pub enum Scheduler {
     /// [`Mode::Broadcast`]: the uplinks that may reach the peer.
@@ -108,6 +111,7 @@ impl Scheduler {
             Mode::Broadcast => Self::Broadcast(UplinkSet::EMPTY),
             Mode::BalanceRr => Self::BalanceRr(BalanceRr::new(config.packets_per_uplink)),
             Mode::ActiveBackup => Self::ActiveBackup(ActiveBackup::new(config)),
+            Mode::Adaptive => unreachable!("frames of this mode wait for their uplink elsewhere"),
         }
     }
 

@@ -53,6 +53,14 @@ impl<'a> Standing<'a> {
         self.best.iter().min_by_key(|uplink| self.round_trip(*uplink))
     }
 
+    /// The best uplink with the shortest round-trip time, and the next best, if there are so many.
+    #[must_use]
+    pub fn two_best_by_round_trip(&self) -> [Option<UplinkId>; 2] {
+        let first = self.best_by_round_trip();
+        let others = self.any.iter().filter(|uplink| Some(*uplink) != first);
+        [first, others.min_by_key(|uplink| (!self.best.contains(*uplink), self.round_trip(*uplink)))]
+    }
+
     /// The smoothed round-trip time, endless if unknown.
     #[must_use]
     pub fn round_trip(&self, uplink: UplinkId) -> Duration {

@@ -21,6 +21,8 @@ struct Probe {
     next_in: Duration,
     weight: u8,
     name: UplinkName,
+    wants_feedback: bool,
+    recovers: bool,
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
@@ -69,7 +71,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let introduces = match message {
             Message::Probe { .. } => true,
             Message::Reply { .. } => head.peer_epoch == self.peer.own(),
-            Message::Report(_) | Message::Bye => false,
+            Message::Report(_) | Message::Bye | Message::Feedback(_) => false,
         };
         match verdict {
             Verdict::Known => return Ok(()),
@@ -103,6 +105,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         self.refresh_heard(now);
         self.receiver.restart(now);
+        self.on_peer_mode(false, false);
+        if let Some(sender) = self.outbound.adaptive() {
+            sender.forget_peer();
+        }
         self.refresh_scheduler();
     }
 
@@ -149,22 +155,26 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe { next_in_micros, sent_packets, weight, name } => {
+            Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers } => {
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
-                self.on_probe(now, uplink, &Probe { echo, next_in, weight, name });
+                self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, wants_feedback, recovers });
             }
             Message::Reply { echo_sent_at, echo_sent_packets, received } => {
                 self.on_reply(now, uplink, echo_sent_at, echo_sent_packets, received);
+                self.on_probe_answered(now, head, echo_sent_at);
             }
             Message::Report(report) => self.on_report(now, &report),
             Message::Bye => self.on_bye(now),
+            Message::Feedback(feedback) => self.on_feedback(now, head.sent_at, &feedback),
         }
     }
 
     fn on_probe(&mut self, now: Instant, uplink: UplinkId, probe: &Probe) {
         let of_uplink = &mut self.uplinks[uplink.index()];
         of_uplink.on_probe(now, probe.echo, probe.next_in);
+        self.on_peer_mode(probe.wants_feedback, probe.recovers);
+        let of_uplink = &mut self.uplinks[uplink.index()];
         if self.role == Role::Gateway {
             self.probe_clock.join(now);
         }
@@ -220,9 +230,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn probe_all(&mut self, now: Instant) {
         let next_in = self.probe_clock.beat(now);
         let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
+        let (wants_feedback, recovers) = (self.wants_feedback(), self.recovers());
         for uplink in self.attached().iter() {
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
-            let probe = Message::Probe { next_in_micros, sent_packets: sent.packets, weight, name };
+            let sent_packets = sent.packets;
+            let probe = Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers };
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.
@@ -259,7 +271,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    fn say(&mut self, now: Instant, uplink: UplinkId, message: &Message) {
+    pub(super) fn say(&mut self, now: Instant, uplink: UplinkId, message: &Message) {
         if self.controls.len() == CONTROLS_WAITING_MAX {
             self.drops.add(DropReason::NoBuffer);
             return;

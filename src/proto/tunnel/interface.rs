@@ -23,16 +23,23 @@ pub trait Payload {
     fn advance(&mut self, count: usize);
 }
 
-/// A frame to send, wherever its bytes are kept: in one place, or in several. The core does not look into it.
+/// A frame to send, wherever its bytes are kept: in one place, or in several. The core looks into its headers at most.
 pub trait Frame {
     /// How many bytes it has.
     fn length(&self) -> usize;
+    /// What it begins with: its headers at least.
+    fn head(&self) -> &[u8];
 }
 
 impl<T: Payload> Frame for T {
     #[inline]
     fn length(&self) -> usize {
         self.bytes().len()
+    }
+
+    #[inline]
+    fn head(&self) -> &[u8] {
+        self.bytes()
     }
 }
 
@@ -79,6 +86,8 @@ pub struct Settings {
     pub scheduler: SchedulerConfig,
     /// The longest that a frame may be held to restore order; `None` delivers in order of arrival.
     pub window: Option<Duration>,
+    /// Whether the window is as long as the uplinks require, and `window` only a bound.
+    pub window_follows: bool,
     /// Time between probes while frames flow.
     pub probe_interval: Duration,
     /// The MTU of the TAP, in bytes.
@@ -112,6 +121,9 @@ pub struct FrameTransmit<F> {
     pub uplinks: UplinkSet,
     /// Its number.
     pub sequence: u64,
+    /// Whether the datagram is to be kept: it may be asked for again ([`super::Tunnel::poll_resend`]) until its number is
+    /// below [`super::Tunnel::kept_from`].
+    pub is_kept: bool,
     /// The Ethernet frame.
     pub payload: F,
 }
@@ -188,6 +200,8 @@ pub struct Counters {
     pub sent: Traffic,
     /// Frames put in order and handed out.
     pub delivered: Traffic,
+    /// Frames that wait for an uplink.
+    pub waiting: u64,
     /// Order.
     pub receive: ReceiveCounters,
     /// Everything else.

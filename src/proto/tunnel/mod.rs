@@ -7,6 +7,7 @@
 //!
 //! `now` never goes back.
 
+mod adaptive;
 mod control;
 mod interface;
 pub mod peer;
@@ -15,7 +16,9 @@ mod probe_clock;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use adaptive::{Outbound, RESENDS_WAITING_MAX};
 pub use interface::{
     Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, Path, Payload, Role, Settings, UplinkSettings,
 };
@@ -23,8 +26,10 @@ use peer::Peer;
 use probe_clock::ProbeClock;
 
 use super::receive::Receiver;
-use super::scheduler::Scheduler;
+use super::receive::feedback::FeedbackClock;
 use super::scheduler::standing::Standing;
+use super::send::Resend;
+use super::send::classify::classify;
 use super::seq::{self, Position};
 use super::stats::{DropCounters, DropReason, Traffic};
 use super::time::Instant;
@@ -35,8 +40,8 @@ use super::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_O
 
 /// The most frames that wait for [`Tunnel::poll_frame`]; a caller that drains as it should needs one.
 const FRAMES_WAITING_MAX: usize = 256;
-/// The most control messages that wait: a probe, a reply and a report on each uplink.
-const CONTROLS_WAITING_MAX: usize = 3 * UPLINKS_MAX;
+/// The most control messages that wait: a probe, a reply, a report and feedback on each uplink.
+const CONTROLS_WAITING_MAX: usize = 4 * UPLINKS_MAX;
 /// The most events that wait to be read.
 const EVENTS_WAITING_MAX: usize = 64;
 
@@ -61,9 +66,16 @@ pub struct Tunnel<T, F = T> {
     probe_clock: ProbeClock,
     next_control: u64,
     next_sequence: u64,
-    scheduler: Scheduler,
+    outbound: Outbound<F>,
     receiver: Receiver<T>,
+    feedback_clock: FeedbackClock,
+    /// Whether the peer sends again what is lost.
+    peer_recovers: bool,
+    /// How far the window may follow what the uplinks are like; `None` if it does not follow.
+    window_max: Option<Duration>,
+    window_now: Duration,
     frames: VecDeque<FrameTransmit<F>>,
+    resends: VecDeque<Resend>,
     controls: VecDeque<ControlTransmit>,
     events: VecDeque<Event>,
     events_lost: u64,
@@ -100,9 +112,14 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             next_control: 1,
             next_sequence: seq::begin(settings.first_sequence),
-            scheduler: Scheduler::new(&settings.scheduler),
+            outbound: Outbound::new(now, &settings.scheduler, seq::begin(settings.first_sequence)),
             receiver: Receiver::new(settings.window),
+            feedback_clock: FeedbackClock::new(now),
+            peer_recovers: false,
+            window_max: settings.window.filter(|_| settings.window_follows),
+            window_now: Duration::ZERO,
             frames: VecDeque::with_capacity(FRAMES_WAITING_MAX),
+            resends: VecDeque::with_capacity(RESENDS_WAITING_MAX),
             controls: VecDeque::with_capacity(CONTROLS_WAITING_MAX),
             events: VecDeque::with_capacity(EVENTS_WAITING_MAX),
             events_lost: 0,
@@ -130,7 +147,20 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let length = frame.length();
         self.check_length(length)?;
         self.probe_clock.on_frame(now);
-        let uplinks = self.scheduler.schedule();
+        let scheduler = match &mut self.outbound {
+            Outbound::AtOnce(scheduler) => scheduler,
+            Outbound::Adaptive(sender) if sender.usable().is_empty() => return Err(DropReason::NoUplink),
+            Outbound::Adaptive(sender) => {
+                let is_one_dropped = {
+                    let flow = classify(frame.head());
+                    sender.handle_frame(now, frame, length as u32, flow)
+                };
+                self.drops.add_many(DropReason::TooLate, is_one_dropped.into());
+                self.pump(now);
+                return Ok(());
+            }
+        };
+        let uplinks = scheduler.schedule();
         if uplinks.is_empty() {
             return Err(DropReason::NoUplink);
         }
@@ -141,7 +171,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.next_sequence += 1;
         self.sent.add(length);
         uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
-        self.frames.push_back(FrameTransmit { uplinks, sequence, payload: frame });
+        self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload: frame });
         Ok(())
     }
 
@@ -191,18 +221,22 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let length = frame.bytes().len();
         self.check_length(length)?;
+        let end = self.receiver.end();
         let taken = self.receiver.on_frame(now, uplink, sequence, frame);
         // Whoever has seen a frame can send it again, with the address of any uplink, or be faster by that. A control
         // message tells by which uplink it was sent, and nobody can change that if it is sealed: there it alone is a
         // sign of life.
         if !matches!(taken, Err(DropReason::FrameReplayed | DropReason::FarAhead)) {
-            self.uplinks[uplink.index()].received.add(length);
+            let received = &mut self.uplinks[uplink.index()].received;
+            received.add(length);
+            self.receiver.note_arrival(now, uplink, *received);
             if !self.is_sealed {
                 self.on_heard(now, uplink);
             }
         }
         if matches!(taken, Ok(()) | Err(DropReason::Late)) {
             self.probe_clock.on_frame(now);
+            self.feedback_clock.on_frame(now, self.receiver.end() > end + 1);
         }
         taken
     }
@@ -238,8 +272,14 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.refresh_heard(now);
         self.receiver.on_timeout(now);
         self.evaluate_uplinks(now);
+        if let Some(sender) = self.outbound.adaptive() {
+            sender.handle_timeout(now);
+            self.pump(now);
+        }
+        self.report_frames(now);
         if now >= self.probe_clock.next() {
             self.forget_silent_paths(now);
+            self.follow_window();
             self.probe_all(now);
         }
     }
@@ -249,6 +289,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let mut due = (self.probe_clock.next(), "probe");
         if let Some(at) = self.receiver.next_timeout(now) {
             due = earlier(due, (at, "window"));
+        }
+        if let Some(at) = self.feedback_clock.due() {
+            due = earlier(due, (at, "feedback"));
+        }
+        if let Some(at) = self.outbound.adaptive().and_then(|sender| sender.next_timeout(now)) {
+            due = earlier(due, (at, "frames waiting"));
         }
         let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
         for uplink in self.known.iter().map(|uplink| &self.uplinks[uplink.index()]) {
@@ -398,6 +444,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         Counters {
             sent: self.sent,
             delivered: self.delivered,
+            waiting: self.waiting() as u64,
             receive: self.receiver.counters(),
             drops: self.drops.clone(),
         }
@@ -429,7 +476,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     fn refresh_scheduler(&mut self) {
-        self.scheduler.refresh(&Standing::of(&self.uplinks, self.known));
+        self.outbound.refresh(&Standing::of(&self.uplinks, self.known));
     }
 
     fn on_transition(&mut self, uplink: UplinkId, transition: Option<Transition>) {

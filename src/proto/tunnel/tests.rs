@@ -39,6 +39,7 @@ fn settings(role: Role, mode: Mode, epoch: u64, first_sequence: u32) -> Settings
             primary_reselect: PrimaryReselect::Always,
         },
         window: Some(WINDOW),
+        window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: 1450,
         uplinks: names

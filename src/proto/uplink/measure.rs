@@ -156,6 +156,13 @@ impl Measurements {
         Some(self.round_trip?.latest.saturating_sub(minimum.current.min(minimum.previous)))
     }
 
+    /// How long the peer's last probe took to us, in nanoseconds, offset by the difference of the clocks: comparable
+    /// between uplinks.
+    #[must_use]
+    pub const fn transit(&self) -> Option<i64> {
+        self.transit
+    }
+
     /// Variation of the one-way delay towards us (RFC 3550 §6.4.1).
     #[must_use]
     pub const fn jitter(&self) -> Duration {

@@ -10,26 +10,32 @@
 //!        28 next sequence (4) 32 heard (2)             34 TAP MTU (2)
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
-//!                   65 zero padding (3): a reply may never be longer than its probe
+//!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again
+//!                   66 zero padding (2): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
 //!           bye     nothing
+//!           feedback  see [`super::feedback`]
 //! ```
 
 use bytes::{Buf, BufMut};
 
+use super::feedback::{FEEDBACK_LENGTH_MAX, Feedback};
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::uplink::{UPLINK_NAME_MAX, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_LENGTH: usize = 36;
 const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
-const PROBE_PADDING: usize = 3;
+const PROBE_PADDING: usize = 2;
+const FLAG_WANTS_FEEDBACK: u8 = 1;
+const FLAG_RECOVERS: u8 = 2;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
-/// The longest control message, in bytes: a report on every uplink.
-pub const CONTROL_LENGTH_MAX: usize = HEAD_LENGTH + 1 + UPLINKS_MAX * REPORT_ENTRY_LENGTH;
+/// The longest control message, in bytes: feedback on every uplink.
+pub const CONTROL_LENGTH_MAX: usize = HEAD_LENGTH + FEEDBACK_LENGTH_MAX;
+const _: () = assert!(1 + UPLINKS_MAX * REPORT_ENTRY_LENGTH <= FEEDBACK_LENGTH_MAX);
 
 const _: () = assert!(REPLY_LENGTH <= PROBE_LENGTH, "a reply must never bring more bytes than its probe did");
 
@@ -67,6 +73,10 @@ pub enum Message {
         weight: u8,
         /// What the box calls the uplink.
         name: UplinkName,
+        /// Whether the sender needs to know what comes of its frames.
+        wants_feedback: bool,
+        /// Whether it sends again what is lost, as long as it can be in time.
+        recovers: bool,
     },
     /// Answers a probe.
     Reply {
@@ -81,6 +91,8 @@ pub enum Message {
     Report(Report),
     /// The sender stops.
     Bye,
+    /// Says what has come of the receiver's frames.
+    Feedback(Feedback),
 }
 
 /// Counters of what has been received, per uplink.
@@ -161,6 +173,7 @@ const fn kind(message: &Message) -> u8 {
         Message::Reply { .. } => 2,
         Message::Report(_) => 3,
         Message::Bye => 4,
+        Message::Feedback(_) => 5,
     }
 }
 
@@ -179,7 +192,7 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe { next_in_micros, sent_packets, weight, name } => {
+        Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -187,6 +200,8 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(*weight);
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
+            let flags = [(*wants_feedback, FLAG_WANTS_FEEDBACK), (*recovers, FLAG_RECOVERS)];
+            out.put_u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             out.put_bytes(0, PROBE_PADDING);
         }
         Message::Reply { echo_sent_at, echo_sent_packets, received } => {
@@ -204,6 +219,7 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             }
         }
         Message::Bye => {}
+        Message::Feedback(feedback) => feedback.emit(out),
     }
 }
 
@@ -226,6 +242,7 @@ pub fn parse(body: &[u8]) -> Result<(Head, Message), DropReason> {
         2 => parse_reply(&mut fields)?,
         3 => parse_report(&mut fields)?,
         4 => Message::Bye,
+        5 => Message::Feedback(Feedback::parse(&mut fields)?),
         _ => return Err(DropReason::ControlMalformed),
     };
     if fields.has_remaining() {
@@ -260,14 +277,17 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     let name_length = usize::from(fields.get_u8());
     let mut name = [0; UPLINK_NAME_MAX];
     fields.copy_to_slice(&mut name);
+    let flags = fields.get_u8();
+    let (wants_feedback, recovers) = (flags & FLAG_WANTS_FEEDBACK != 0, flags & FLAG_RECOVERS != 0);
     let mut padding = [0; PROBE_PADDING];
     fields.copy_to_slice(&mut padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
     let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
+    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS) == 0;
     match name {
-        Some(name) if weight > 0 && zeroes_are_zero => {
-            Ok(Message::Probe { next_in_micros, sent_packets, weight, name })
+        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => {
+            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers })
         }
         _ => Err(DropReason::ControlMalformed),
     }
@@ -306,6 +326,7 @@ fn need(fields: &[u8], length: usize) -> Result<(), DropReason> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::feedback::{Arrivals, SEEN_MAX};
     use super::*;
     use proptest::prelude::*;
 
@@ -315,12 +336,14 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}").prop_map(
-                |(next_in_micros, sent_packets, weight, name)| Message::Probe {
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<bool>(), any::<bool>()).prop_map(
+                |(next_in_micros, sent_packets, weight, name, wants_feedback, recovers)| Message::Probe {
                     next_in_micros,
                     sent_packets,
                     weight,
                     name: UplinkName::new(&name).expect("the pattern makes lawful names"),
+                    wants_feedback,
+                    recovers,
                 }
             ),
             (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
@@ -334,7 +357,24 @@ mod tests {
                 Message::Report(report)
             }),
             Just(Message::Bye),
+            any_feedback().prop_map(Message::Feedback),
         ]
+    }
+
+    fn any_feedback() -> impl Strategy<Value = Feedback> {
+        let arrivals = any::<(u32, u32, u32, u8)>().prop_map(|(highest, age_micros, bytes, reordering_millis)| {
+            Arrivals { highest, age_micros, bytes, reordering_millis }
+        });
+        let arrivals = proptest::collection::vec(proptest::option::of(arrivals), UPLINKS_MAX);
+        let seen = proptest::collection::vec(0..SEEN_MAX, 0..100);
+        (any::<u32>(), any::<u32>(), arrivals, seen).prop_map(|(window_micros, next, arrivals, seen)| {
+            let mut feedback = Feedback::new(window_micros, next);
+            for (uplink, arrivals) in UplinkId::all().zip(arrivals) {
+                arrivals.into_iter().for_each(|arrivals| feedback.set_arrivals(uplink, arrivals));
+            }
+            seen.into_iter().for_each(|offset| feedback.set_seen(offset));
+            feedback
+        })
     }
 
     fn any_head() -> impl Strategy<Value = Head> {
@@ -386,7 +426,7 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name });
+            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false });
             let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
             prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }

@@ -25,6 +25,7 @@
 //! A plaintext frame is byte for byte what Linux sends for `gretap ... seq encap fou`.
 
 pub mod control;
+pub mod feedback;
 
 use super::stats::DropReason;
 

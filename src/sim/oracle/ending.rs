@@ -16,6 +16,7 @@ impl Oracle {
         let came_to = counters.sent.packets
             + counters.delivered.packets
             + held as u64
+            + counters.waiting
             + receiver.controls
             + counters.drops.total()
             + outside;

@@ -130,40 +130,49 @@ impl Oracle {
         });
     }
 
-    /// Frame `number` has been handed to the core of `from`; `outcome` is where it went, or why it went nowhere.
-    /// `attached` are the uplinks that could be used, `up` those that should be.
+    /// Frame `number` has been handed to the core of `from`, which has taken it on, or dropped one for this reason.
+    /// `attached` are the uplinks that could be used.
     ///
     /// # Errors
     /// If that is not as it must be.
-    pub fn on_handed(
+    pub fn on_handed(&mut self, from: usize, number: u64, dropped: Option<DropReason>, attached: UplinkSet) -> Verdict {
+        let offer = &self.streams[from].offers[number as usize];
+        let length = usize::from(offer.length);
+        self.receivers[from].handed += 1;
+        let longest = usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX;
+        match dropped {
+            None => Ok(()),
+            Some(DropReason::Runt) => self.check(length < FRAME_LENGTH_MIN, || format!("{length} bytes are no runt")),
+            Some(DropReason::Oversize) => self.check(length > longest, || format!("{length} bytes are not too many")),
+            Some(DropReason::NoUplink) => {
+                self.check(attached.is_empty(), || format!("no uplink for a frame, though there are {attached:?}"))
+            }
+            Some(reason) => self.check(false, || format!("a frame of the TAP was dropped as {}", reason.name())),
+        }
+    }
+
+    /// Frame `number` leaves end `from` by these uplinks. `attached` are those that could be used, `up` those that should
+    /// be.
+    ///
+    /// # Errors
+    /// If that is not as the mode says.
+    pub fn on_sent(
         &mut self,
         from: usize,
         number: u64,
         mode: Mode,
-        outcome: Result<UplinkSet, DropReason>,
+        uplinks: UplinkSet,
         [attached, up]: [UplinkSet; 2],
     ) -> Verdict {
-        let offer = &mut self.streams[from].offers[number as usize];
-        offer.is_sent = outcome.is_ok();
-        let length = usize::from(offer.length);
-        self.receivers[from].handed += 1;
-        let longest = usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX;
-        match outcome {
-            Ok(uplinks) => self.check_choice(mode, uplinks, attached, up),
-            Err(DropReason::Runt) => self.check(length < FRAME_LENGTH_MIN, || format!("{length} bytes are no runt")),
-            Err(DropReason::Oversize) => self.check(length > longest, || format!("{length} bytes are not too many")),
-            Err(DropReason::NoUplink) => {
-                self.check(attached.is_empty(), || format!("no uplink for a frame, though there are {attached:?}"))
-            }
-            Err(reason) => self.check(false, || format!("a frame of the TAP was dropped as {}", reason.name())),
-        }
+        self.streams[from].offers[number as usize].is_sent = true;
+        self.check_choice(mode, uplinks, attached, up)
     }
 
     fn check_choice(&self, mode: Mode, chosen: UplinkSet, attached: UplinkSet, up: UplinkSet) -> Verdict {
         let is_within = |inner: UplinkSet, outer: UplinkSet| inner.without(outer).is_empty();
         let is_lawful = match mode {
             Mode::Broadcast => is_within(up, chosen),
-            Mode::BalanceRr | Mode::ActiveBackup => {
+            Mode::BalanceRr | Mode::ActiveBackup | Mode::Adaptive => {
                 chosen.iter().count() == 1 && (up.is_empty() || is_within(chosen, up))
             }
         };

@@ -190,24 +190,39 @@ impl World {
 
     fn hand_frame(&mut self, from: usize, number: u64, frame: Bytes) -> Step {
         let clock = self.ends[from].clock(self.now);
-        let uplinks = self.ends[from].uplinks();
-        let mode = self.plan.ends[from].scheduler.mode;
+        let [attached, _] = self.ends[from].uplinks();
         let Some(endpoint) = &mut self.ends[from].endpoint else { return Ok(()) };
         let dropped = watch_drops(endpoint, |endpoint| endpoint.tunnel_mut(0).handle_frame(clock, frame));
-        let transmit = endpoint.tunnel_mut(0).poll_frame();
-        let outcome = match (dropped, &transmit) {
-            (Some(reason), _) => Err(reason),
-            (None, Some(transmit)) => Ok(transmit.uplinks),
-            (None, None) => return Err(self.objection(format!("frame {number} has disappeared at end {from}"))),
-        };
-        self.oracle.on_handed(from, number, mode, outcome, uplinks)?;
-        if let Some(transmit) = transmit {
-            let Some(bytes) = self.encapsulate(from, number, &transmit)? else { return self.drain(from) };
+        self.oracle.on_handed(from, number, dropped, attached)?;
+        self.drain(from)
+    }
+
+    /// Sends all that the core wants sent of frames, and remembers what it may want sent again.
+    fn drain_frames(&mut self, from: usize) -> Step {
+        let mode = self.plan.ends[from].scheduler.mode;
+        while let Some(resend) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_resend(0)) {
+            let Some((number, bytes)) = self.ends[from].kept.get(&resend.sequence).cloned() else {
+                return Err(self.objection(format!("end {from} wants {resend:?}, which need not be kept")));
+            };
+            self.transmit(from, resend.uplink, bytes, Cargo::Frame(number));
+        }
+        while let Some(transmit) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_frame(0)) {
+            let Some((_, number)) = frame::read(&transmit.payload) else {
+                return Err(self.objection(format!("end {from} sends a frame that was never offered")));
+            };
+            self.oracle.on_sent(from, number, mode, transmit.uplinks, self.ends[from].uplinks())?;
+            let Some(bytes) = self.encapsulate(from, number, &transmit)? else { continue };
+            if transmit.is_kept {
+                self.ends[from].kept.insert(transmit.sequence, (number, bytes.clone()));
+            }
             for uplink in transmit.uplinks.iter() {
                 self.transmit(from, uplink, bytes.clone(), Cargo::Frame(number));
             }
         }
-        self.drain(from)
+        if let Some(kept_from) = self.ends[from].tunnel().map(|tunnel| tunnel.kept_from()) {
+            self.ends[from].kept = self.ends[from].kept.split_off(&kept_from);
+        }
+        Ok(())
     }
 
     /// The datagram for a frame; none if there are no keys to seal it with.
@@ -262,6 +277,7 @@ impl World {
     /// Takes out all that the core wants sent, delivered and told, in the order that its contract asks for.
     fn drain(&mut self, end: usize) -> Step {
         let clock = self.ends[end].clock(self.now);
+        self.drain_frames(end)?;
         while let Some(endpoint) = &mut self.ends[end].endpoint {
             let mut made = None;
             let was_one = endpoint.poll_control(clock, 0, |uplink, bytes| {

@@ -224,6 +224,7 @@ impl World {
             first_sequence: 0xffff_ff00,
             scheduler: SchedulerConfig::new(self.setup.mode),
             window: Some(Duration::from_millis(100)),
+            window_follows: false,
             probe_interval: Duration::from_millis(20),
             tap_mtu: 1450,
             uplinks: named.map(|name| UplinkSettings { name, weight: 1 }).collect(),

@@ -1,0 +1,161 @@
+//! What an uplink carries, in bytes of Ethernet frame per second.
+//!
+//! While frames wait on the way (their transit is longer than the shortest), what arrives per second is what the uplink
+//! can do: that is the estimate, averaged over a tenth of a second, since a mobile link halves within one. While none
+//! waits, it only shows that the uplink can do at least so much: then the most seen of late is taken, and twice as much
+//! may be tried, so that the estimate doubles with each round trip until frames do wait.
+
+use std::time::Duration;
+
+use super::peer_time::PeerTime;
+use crate::proto::time::nanos;
+
+/// What is believed of an uplink that nothing is known of.
+const RATE_INITIAL: u64 = 1_000_000 / 8;
+/// Less is never believed: even then one frame now and then finds out.
+const RATE_MIN: u64 = 64_000 / 8;
+/// The shortest time over which arrivals make a sample.
+const SAMPLE_MIN: Duration = Duration::from_millis(15);
+/// Over how long the estimate of a busy uplink is averaged.
+const AVERAGED_OVER: Duration = Duration::from_millis(100);
+/// How long the most seen of an idle uplink is remembered: twice this at most.
+const MOST_MEMORY: Duration = Duration::from_secs(1);
+/// How many times what has been seen may be tried while nothing waits.
+const GROWTH: u64 = 2;
+
+/// How much had arrived, and when the last of it did.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: PeerTime,
+    received: u64,
+    is_busy: bool,
+}
+
+/// The most seen in this period and in the one before.
+#[derive(Clone, Copy, Debug)]
+struct RecentMost {
+    current: u64,
+    previous: u64,
+    since: PeerTime,
+}
+
+/// The estimate.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    begun: Option<Mark>,
+    rate: u64,
+    most: Option<RecentMost>,
+    is_busy: bool,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { begun: None, rate: RATE_INITIAL, most: None, is_busy: false }
+    }
+}
+
+impl Capacity {
+    /// By `at` the peer had received so many bytes in all; `is_busy` if the last of them had waited on the way.
+    pub fn on_received(&mut self, at: PeerTime, received: u64, is_busy: bool) {
+        let mark = Mark { at, received, is_busy };
+        let Some(begun) = self.begun else {
+            self.begun = Some(mark);
+            return;
+        };
+        let counters_began_anew = received < begun.received || at < begun.at;
+        if counters_began_anew {
+            self.begun = Some(mark);
+            return;
+        }
+        let elapsed = at.since(begun.at);
+        if elapsed < SAMPLE_MIN {
+            return;
+        }
+        let sample = (u128::from(received - begun.received) * 1_000_000_000 / u128::from(nanos(elapsed))) as u64;
+        self.begun = Some(mark);
+        self.on_sample(at, elapsed, sample, begun.is_busy && is_busy);
+        self.is_busy = is_busy;
+    }
+
+    fn on_sample(&mut self, at: PeerTime, elapsed: Duration, sample: u64, was_busy: bool) {
+        if was_busy {
+            let weight = nanos(elapsed.min(AVERAGED_OVER));
+            let total = u128::from(weight + nanos(AVERAGED_OVER));
+            let before = u128::from(self.rate) * u128::from(nanos(AVERAGED_OVER));
+            self.rate = ((before + u128::from(sample) * u128::from(weight)) / total) as u64;
+            self.most = None;
+            return;
+        }
+        // What a pause has thinned out says nothing, unless it is more than was known.
+        let most = self.most.get_or_insert(RecentMost { current: self.rate, previous: 0, since: at });
+        if at.since(most.since) >= MOST_MEMORY {
+            *most = RecentMost { current: 0, previous: most.current, since: at };
+        }
+        most.current = most.current.max(sample);
+        self.rate = most.current.max(most.previous).max(RATE_INITIAL.min(self.rate));
+    }
+
+    /// What it is believed to carry at least, in bytes per second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.rate.max(RATE_MIN)
+    }
+
+    /// What may be sent by it, in bytes per second.
+    #[must_use]
+    pub fn usable(&self) -> u64 {
+        if self.is_busy { self.rate() } else { self.rate().saturating_mul(GROWTH) }
+    }
+
+    /// Whether frames wait on the way, so that [`Self::rate`] is all there is.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> PeerTime {
+        PeerTime::from_nanos(milliseconds * 1_000_000)
+    }
+
+    /// Feeds arrivals at so many bytes per millisecond, from `begin` to `end`.
+    fn feed(capacity: &mut Capacity, (begin, end): (u64, u64), rate: u64, received: &mut u64, is_busy: bool) {
+        for millisecond in begin..end {
+            *received += rate;
+            capacity.on_received(at(millisecond), *received, is_busy);
+        }
+    }
+
+    #[test]
+    fn a_busy_link_that_halves_is_seen_to_within_a_tenth_of_a_second() {
+        let (mut capacity, mut received) = (Capacity::default(), 0);
+        feed(&mut capacity, (0, 1000), 1000, &mut received, true);
+        assert!((950_000..1_050_000).contains(&capacity.usable()), "{capacity:?}");
+        feed(&mut capacity, (1000, 1100), 500, &mut received, true);
+        assert!(capacity.usable() < 750_000, "{capacity:?}");
+    }
+
+    #[test]
+    fn an_idle_link_may_be_given_twice_what_it_has_carried() {
+        let (mut capacity, mut received) = (Capacity::default(), 0);
+        feed(&mut capacity, (0, 500), 1000, &mut received, false);
+        assert!((1_900_000..2_100_000).contains(&capacity.usable()), "{capacity:?}");
+        feed(&mut capacity, (500, 4000), 20, &mut received, false);
+        assert!(capacity.usable() <= 2 * RATE_INITIAL, "what was long ago is no promise: {capacity:?}");
+    }
+
+    #[test]
+    fn absurd_counters_are_borne() {
+        let mut capacity = Capacity::default();
+        for (number, received) in [0, u64::MAX, 7, u64::MAX - 1, 3].into_iter().enumerate() {
+            capacity.on_received(PeerTime::from_nanos(number as u64 * 20_000_000), received, number % 2 == 0);
+            assert!(capacity.usable() >= RATE_MIN);
+        }
+        capacity.on_received(PeerTime::from_nanos(u64::MAX / 2), u64::MAX, true);
+        assert!(capacity.usable() >= RATE_MIN);
+    }
+}

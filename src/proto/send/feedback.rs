@@ -1,0 +1,120 @@
+//! What follows from the peer's report of what has come.
+
+use std::time::Duration;
+
+use super::peer_time::PeerTime;
+use super::{Sender, Transit};
+use crate::proto::seq;
+use crate::proto::stats::Traffic;
+use crate::proto::time::Instant;
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+use crate::proto::wire::feedback::{Arrivals, Feedback};
+
+/// A clock that is off by more than this from one report to the next has stepped: no way is shortened by so much.
+const STEP_MIN: Duration = Duration::from_millis(250);
+/// How long the shortest way back is remembered.
+const RETURN_MEMORY: Duration = Duration::from_secs(10);
+
+/// Per uplink: when the first frame that has not come was expected.
+type Expected = [Option<PeerTime>; UPLINKS_MAX];
+
+impl<F> Sender<F> {
+    /// The peer said at `sent_at`, by its clock, what has come. `sent` is what was sent by an uplink in all.
+    pub fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback, sent: impl Fn(UplinkId) -> Traffic) {
+        let at = PeerTime::from_nanos(sent_at);
+        if self.newest_feedback.is_some_and(|newest| newest >= at && newest.since(at) < STEP_MIN * 4) {
+            return;
+        }
+        self.newest_feedback = Some(at);
+        self.note_return(now, at);
+        self.set_window(Duration::from_micros(feedback.window_micros.into()));
+        for (uplink, arrival) in feedback.arrivals() {
+            self.on_arrivals(now, at, uplink, arrival, sent(uplink).bytes);
+        }
+        self.settle_received(feedback);
+        let expected = self.lose_what_was_passed(at);
+        self.look_ahead(at, expected);
+    }
+
+    /// The way back cannot have become much shorter: then the peer's clock has stepped.
+    fn note_return(&mut self, now: Instant, at: PeerTime) {
+        let back = Transit(at.transit_since(now).0.saturating_neg());
+        let (least, since) = self.return_transit.unwrap_or((back, now));
+        let ahead = least.above(back);
+        if ahead >= STEP_MIN {
+            self.routes.iter_mut().for_each(|route| route.on_clock_step(ahead, Duration::ZERO));
+            self.return_transit = Some((back, now));
+        } else if back < least || now >= since + RETURN_MEMORY {
+            self.return_transit = Some((back, now));
+        } else {
+            self.return_transit = Some((least, since));
+        }
+    }
+
+    fn on_arrivals(&mut self, now: Instant, at: PeerTime, uplink: UplinkId, arrival: Arrivals, sent_bytes: u64) {
+        let index = uplink.index();
+        let highest = seq::extend(arrival.highest, self.flight.end());
+        let arrived_at = at.minus(Duration::from_micros(arrival.age_micros.into()));
+        let copy = self.flight.get(highest).and_then(|record| record.copy_by(uplink));
+        let transit = copy.map(|copy| arrived_at.transit_since(copy.sent_at));
+        if let (Some(copy), Some(transit)) = (copy, transit) {
+            self.passed_by[index] = self.passed_by[index].max(copy.number);
+            self.routes[index].on_transit(now, copy.sent_at, transit);
+        }
+        let received = seq::extend(arrival.bytes, sent_bytes).min(sent_bytes);
+        self.routes[index].on_received(arrived_at, received, transit);
+        self.routes[index].set_reordering(Duration::from_millis(arrival.reordering_millis.into()));
+    }
+
+    fn settle_received(&mut self, feedback: &Feedback) {
+        let next = seq::extend(feedback.next, self.flight.end()).min(self.flight.end());
+        for sequence in self.flight.oldest()..next {
+            self.settle(sequence);
+        }
+        for offset in feedback.seen() {
+            self.settle(next + offset);
+        }
+    }
+
+    /// An uplink is nearly first-in, first-out: what others have passed on it will not come by it.
+    fn lose_what_was_passed(&mut self, at: PeerTime) -> Expected {
+        let mut expected = Expected::default();
+        for sequence in self.flight.oldest()..self.flight.end() {
+            let Some(record) = self.flight.get(sequence) else { continue };
+            for copy in record.copies.into_iter().flatten() {
+                let index = copy.uplink.index();
+                let may_be_late = self.routes[index].may_still_overtake(copy.expected_at, at);
+                if copy.number < self.passed_by[index] && !may_be_late {
+                    self.lose_copy(sequence, copy.uplink);
+                } else {
+                    let first = expected[index].map_or(copy.expected_at, |first| first.min(copy.expected_at));
+                    expected[index] = Some(first);
+                }
+            }
+        }
+        expected
+    }
+
+    /// Finds out when what is on its way will come, and wants again what another uplink would bring sooner.
+    fn look_ahead(&mut self, at: PeerTime, expected: Expected) {
+        for (route, expected_at) in self.routes.iter_mut().zip(expected) {
+            route.restart_from(at, expected_at);
+        }
+        for sequence in self.flight.oldest()..self.flight.end() {
+            let Some(record) = self.flight.get(sequence).copied() else { continue };
+            let deadline = self.deadline(record.offered_at);
+            let (mut is_hopeless, mut is_hopeful) = (false, false);
+            for copy in record.copies.into_iter().flatten() {
+                let route = &mut self.routes[copy.uplink.index()];
+                let expected_at = route.on_still_under_way(copy.sent_at, record.length);
+                let is_overdue = route.is_paused() && at.since(copy.expected_at) >= route.patience();
+                let is_too_late = deadline.is_some_and(|deadline| expected_at > deadline);
+                is_hopeless |= is_overdue || is_too_late;
+                is_hopeful |= !is_overdue && !is_too_late;
+            }
+            if record.is_lost() || (is_hopeless && !is_hopeful) {
+                self.want(sequence);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The frames that are on their way, by their numbers: where each was sent, and when it is expected.
+
+use super::peer_time::PeerTime;
+use crate::proto::time::Instant;
+use crate::proto::uplink::{UplinkId, UplinkSet};
+
+/// The most frames on their way; a power of two. At 1,400 bytes and 50 ms this is 1.8 Gbit/s.
+pub const FLIGHT_MAX: usize = 8192;
+const _: () = assert!(FLIGHT_MAX.is_power_of_two());
+
+/// So many copies of a frame are told apart: the first, and the one sent last in its place.
+const COPIES: usize = 2;
+
+/// A frame sent by an uplink.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy {
+    /// By which.
+    pub uplink: UplinkId,
+    /// Counts what was sent by that uplink.
+    pub number: u64,
+    /// When.
+    pub sent_at: Instant,
+    /// When it was expected to arrive.
+    pub expected_at: PeerTime,
+}
+
+/// A frame on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Bytes of frame.
+    pub length: u32,
+    /// When it came from the TAP.
+    pub offered_at: Instant,
+    /// Copies that may still arrive.
+    pub copies: [Option<Copy>; COPIES],
+    /// How often it was sent again.
+    pub resent: u8,
+    /// Whether it waits to be sent again.
+    pub is_wanted: bool,
+    is_settled: bool,
+}
+
+impl Record {
+    /// The copy sent by `uplink`, if it may still arrive.
+    #[must_use]
+    pub fn copy_by(&self, uplink: UplinkId) -> Option<Copy> {
+        self.copies.into_iter().flatten().find(|copy| copy.uplink == uplink)
+    }
+
+    /// The uplinks by which copies of it are on their way.
+    #[must_use]
+    pub fn uplinks(&self) -> UplinkSet {
+        self.copies.into_iter().flatten().map(|copy| copy.uplink).collect()
+    }
+
+    /// It has been sent again. Returns the copy that is not told apart any more.
+    pub fn on_resent(&mut self, copy: Copy) -> Option<Copy> {
+        self.is_wanted = false;
+        self.resent += 1;
+        if self.copies[0].is_none() {
+            return self.copies[0].replace(copy);
+        }
+        self.copies[1].replace(copy)
+    }
+
+    /// Copies sent by `uplink` will not come. Returns whether there was one.
+    pub fn remove_copy(&mut self, uplink: UplinkId) -> bool {
+        let found = self.copies.iter_mut().find(|copy| copy.is_some_and(|copy| copy.uplink == uplink));
+        found.is_some_and(|copy| copy.take().is_some())
+    }
+
+    /// Whether nothing of it is on its way any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.copies.iter().all(Option::is_none)
+    }
+}
+
+/// All of them, as a ring.
+#[derive(Debug)]
+pub struct Flight {
+    ring: Box<[Record]>,
+    oldest: u64,
+    end: u64,
+}
+
+impl Flight {
+    /// Nothing on its way; the next frame will be number `next`.
+    #[must_use]
+    pub fn new(next: u64) -> Self {
+        let empty = Record {
+            length: 0,
+            offered_at: Instant::ZERO,
+            copies: [None; COPIES],
+            resent: 0,
+            is_wanted: false,
+            is_settled: true,
+        };
+        Self { ring: vec![empty; FLIGHT_MAX].into(), oldest: next, end: next }
+    }
+
+    /// The number of the oldest frame on its way: those below are settled.
+    #[must_use]
+    pub const fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// One past the newest.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether no other frame can be sent.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.end - self.oldest >= FLIGHT_MAX as u64
+    }
+
+    /// The next frame has been sent.
+    ///
+    /// # Panics
+    /// If the flight is full.
+    pub fn push(&mut self, length: u32, offered_at: Instant, copy: Copy) {
+        assert!(!self.is_full());
+        let copies = [Some(copy), None];
+        self.ring[place(self.end)] =
+            Record { length, offered_at, copies, resent: 0, is_wanted: false, is_settled: false };
+        self.end += 1;
+    }
+
+    /// Frame number `sequence`, unless it is settled.
+    #[must_use]
+    pub fn get(&self, sequence: u64) -> Option<&Record> {
+        let record = &self.ring[place(sequence)];
+        (self.has(sequence) && !record.is_settled).then_some(record)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, sequence: u64) -> Option<&mut Record> {
+        let has = self.has(sequence);
+        let record = &mut self.ring[place(sequence)];
+        (has && !record.is_settled).then_some(record)
+    }
+
+    fn has(&self, sequence: u64) -> bool {
+        (self.oldest..self.end).contains(&sequence)
+    }
+
+    /// A frame has come, or is given up. Returns what was known of it, the first time.
+    pub fn settle(&mut self, sequence: u64) -> Option<Record> {
+        let record = self.get_mut(sequence)?;
+        record.is_settled = true;
+        let settled = *record;
+        while self.oldest < self.end && self.ring[place(self.oldest)].is_settled {
+            self.oldest += 1;
+        }
+        Some(settled)
+    }
+}
+
+const fn place(sequence: u64) -> usize {
+    sequence as usize & (FLIGHT_MAX - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_settle_in_any_order_and_make_room() {
+        let mut flight = Flight::new(100);
+        let copy = Copy {
+            uplink: UplinkId::new(3).expect("within range"),
+            number: 1,
+            sent_at: Instant::ZERO,
+            expected_at: PeerTime::from_nanos(0),
+        };
+        for _ in 0..FLIGHT_MAX {
+            flight.push(1000, Instant::ZERO, copy);
+        }
+        assert!(flight.is_full());
+        assert!(flight.settle(101).is_some());
+        assert!(flight.settle(101).is_none(), "once");
+        assert!(flight.is_full());
+        assert!(flight.settle(100).is_some());
+        assert_eq!((flight.oldest(), flight.is_full()), (102, false));
+        assert!(flight.get(101).is_none() && flight.get(102).is_some());
+        assert!(flight.get(99).is_none() && flight.get(flight.end()).is_none());
+    }
+}

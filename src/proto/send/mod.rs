@@ -1,0 +1,431 @@
+//! The sending half of the mode `adaptive`: each frame by the uplink where it will arrive first ([`route`]), again if it
+//! has not come ([`flight`], [`budget`]), and not at all if it could only come too late ([`queue`]).
+//!
+//! ```text
+//!  frames ─▶ queue (by flow, unnumbered) ─▶ choice of the uplink ─▶ number ─▶ flight ─▶ … the peer
+//!              │ too late: dropped              ▲      ▲                        │
+//!                                               │      └── sent again ◀─────────┤ lost, or overdue
+//!                                            routes ◀───── what has come when ──┴◀─ feedback
+//! ```
+//!
+//! An uplink is given no more than what it can be expected to work off within a small queue, so that frames wait here,
+//! where they can still go by another one, and not on the way. The peer reports many times a second which numbers have
+//! come, and when the last came by each uplink; all else is concluded here.
+
+pub mod budget;
+pub mod capacity;
+pub mod classify;
+mod feedback;
+pub mod flight;
+pub mod peer_time;
+pub mod queue;
+pub mod route;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use budget::Budget;
+use classify::Flow;
+use flight::{Copy, FLIGHT_MAX, Flight};
+use peer_time::{PeerTime, Transit};
+use queue::{Queue, Waiting};
+use route::{Limits, Route};
+
+use super::time::Instant;
+use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+
+/// As long as the peer has not said what its window is.
+const WINDOW_UNKNOWN: Duration = Duration::from_millis(250);
+/// Frames may wait this long on an uplink's way, or a quarter of the time that they have, if that is less.
+const QUEUE_MAX: Duration = Duration::from_millis(40);
+/// What goes again may wait so many times longer, since it has waited already.
+const QUEUE_RESENT: u32 = 2;
+/// How often a frame is sent again at most.
+const RESENT_MAX: u8 = 4;
+/// A frame on its way is forgotten so long after it is of no use any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(500);
+/// As long as frames wait they are looked at this often, at least and at most.
+const LOOK_MIN: Duration = Duration::from_micros(200);
+const LOOK_MAX: Duration = Duration::from_millis(5);
+/// A metered uplink is used as if frames took so much longer by it.
+const METERED_PENALTY: Duration = Duration::from_millis(100);
+
+/// A frame to send, for the first time.
+#[derive(Debug)]
+pub struct Dispatch<F> {
+    /// By which uplink.
+    pub uplink: UplinkId,
+    /// Its number.
+    pub sequence: u64,
+    /// The frame.
+    pub frame: F,
+    /// Its bytes.
+    pub length: u32,
+}
+
+/// A frame to send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resend {
+    /// By which uplink.
+    pub uplink: UplinkId,
+    /// Its number.
+    pub sequence: u64,
+    /// Its bytes.
+    pub length: u32,
+}
+
+/// What has been counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SenderCounters {
+    /// Frames that were dropped because they could only have come too late, or for which there was no room to wait.
+    pub too_late: u64,
+    /// Frames sent again.
+    pub resent: u64,
+    /// Frames on their way that were given up.
+    pub given_up: u64,
+}
+
+/// What the uplinks are believed to carry together, in bits of frame per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CapacityEstimate {
+    /// Now.
+    pub now: u64,
+    /// The least of the last seconds: what an encoder can rely on.
+    pub safe: u64,
+}
+
+enum Choice {
+    Send(UplinkId),
+    Wait,
+    TooLate,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct Sender<F> {
+    queue: Queue<F>,
+    flight: Flight,
+    routes: [Route; UPLINKS_MAX],
+    usable: UplinkSet,
+    /// Numbers that are to be sent again, the lowest first.
+    wanted: BinaryHeap<Reverse<u64>>,
+    budget: Budget,
+    window: Duration,
+    newest_feedback: Option<PeerTime>,
+    /// From the peer's clock to ours: the least of late.
+    return_transit: Option<(Transit, Instant)>,
+    /// Per uplink: frames sent by it, and the last of them that has come.
+    sent_by: [u64; UPLINKS_MAX],
+    passed_by: [u64; UPLINKS_MAX],
+    counters: SenderCounters,
+}
+
+impl<F> Sender<F> {
+    /// Nothing is known of any uplink; the first frame will be number `next`.
+    #[must_use]
+    pub fn new(now: Instant, next: u64) -> Self {
+        Self {
+            queue: Queue::default(),
+            flight: Flight::new(next),
+            routes: std::array::from_fn(|_| Route::default()),
+            usable: UplinkSet::EMPTY,
+            wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
+            budget: Budget::new(now),
+            window: WINDOW_UNKNOWN,
+            newest_feedback: None,
+            return_transit: None,
+            sent_by: [0; UPLINKS_MAX],
+            passed_by: [0; UPLINKS_MAX],
+            counters: SenderCounters::default(),
+        }
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> SenderCounters {
+        self.counters
+    }
+
+    /// One uplink, as it is believed to be.
+    #[must_use]
+    pub const fn route(&self, uplink: UplinkId) -> &Route {
+        &self.routes[uplink.index()]
+    }
+
+    /// The uplinks that can be used.
+    #[must_use]
+    pub const fn usable(&self) -> UplinkSet {
+        self.usable
+    }
+
+    /// Whether a frame that is lost, and missed within `missed_within` then, can be sent again in time.
+    #[must_use]
+    pub fn can_recover(&self, missed_within: Duration) -> bool {
+        self.shortest_round_trip().is_some_and(|round_trip| round_trip + missed_within < self.patience())
+    }
+
+    /// How many frames wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.frames()
+    }
+
+    /// The lowest number that may be asked for again.
+    #[must_use]
+    pub const fn oldest(&self) -> u64 {
+        self.flight.oldest()
+    }
+
+    /// What the user has set for an uplink.
+    pub fn set_limits(&mut self, uplink: UplinkId, limits: Limits) {
+        self.routes[uplink.index()].limits = limits;
+    }
+
+    /// How long the peer holds frames to restore order.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
+    /// A frame of `flow` has been read from the TAP. Returns whether one was dropped for it.
+    pub fn handle_frame(&mut self, now: Instant, frame: F, length: u32, flow: Flow) -> bool {
+        let displaced = self.queue.push(frame, length, now, flow);
+        self.counters.too_late += u64::from(displaced.is_some());
+        displaced.is_some()
+    }
+
+    /// These uplinks can be used; what was on its way by others is sent again.
+    pub fn set_usable(&mut self, usable: UplinkSet) {
+        let fallen = self.usable.without(usable);
+        self.usable = usable;
+        if fallen.is_empty() {
+            return;
+        }
+        for sequence in self.flight.oldest()..self.flight.end() {
+            for uplink in fallen.iter() {
+                self.lose_copy(sequence, uplink);
+            }
+        }
+    }
+
+    /// The peer is gone, or another one.
+    pub fn forget_peer(&mut self) {
+        for sequence in self.flight.oldest()..self.flight.end() {
+            self.settle(sequence);
+        }
+        self.routes.iter_mut().for_each(Route::forget);
+        self.wanted.clear();
+        self.window = WINDOW_UNKNOWN;
+        self.newest_feedback = None;
+        self.return_transit = None;
+    }
+
+    /// A probe sent at `sent_at` was answered, at `answered_at` by the peer's clock.
+    pub fn on_probe_answered(&mut self, now: Instant, uplink: UplinkId, sent_at: Instant, answered_at: u64) {
+        let route = &mut self.routes[uplink.index()];
+        route.on_transit(now, sent_at, PeerTime::from_nanos(answered_at).transit_since(sent_at));
+        route.on_round_trip(now.since(sent_at));
+    }
+
+    /// How long a frame may take beyond the shortest way: the window less a part of the way itself, so that a window
+    /// much longer than the way bounds the whole of it.
+    fn patience(&self) -> Duration {
+        let way = self.shortest_round_trip().unwrap_or_default() / 2;
+        self.window.saturating_sub(way.min(self.window / 4))
+    }
+
+    fn shortest_round_trip(&self) -> Option<Duration> {
+        self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].round_trip()).min()
+    }
+
+    /// By the peer's clock, when a frame offered then is of no use any more; `None` as long as nothing is known.
+    fn deadline(&self, offered_at: Instant) -> Option<PeerTime> {
+        let shortest = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].base()).min()?;
+        Some(PeerTime::arrival(offered_at, shortest).plus(self.patience()))
+    }
+
+    fn queue_max(&self) -> Duration {
+        QUEUE_MAX.min(self.patience() / 4)
+    }
+
+    fn choose(&self, now: Instant, length: u32, offered_at: Instant) -> Choice {
+        let queue_max = self.queue_max();
+        let (mut best, mut open) = (None, None);
+        for uplink in self.usable.iter() {
+            let route = &self.routes[uplink.index()];
+            let Some(arrival) = route.arrival(now, length) else { continue };
+            let penalty = if route.limits.is_metered { METERED_PENALTY } else { Duration::ZERO };
+            let candidate = (arrival.plus(penalty), arrival, uplink);
+            best = earlier(best, candidate);
+            if route.has_room(now, queue_max) {
+                open = earlier(open, candidate);
+            }
+        }
+        let Some((best_cost, best_arrival, best)) = best else {
+            // Nothing is known of any of them: whatever can be done with a frame.
+            return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
+        };
+        let deadline = self.deadline(offered_at).unwrap_or(best_arrival);
+        let soonest = open.map_or(best_arrival, |(_, arrival, _)| arrival.min(best_arrival));
+        if soonest > deadline {
+            return Choice::TooLate;
+        }
+        match open {
+            Some((_, _, open)) if open == best => Choice::Send(open),
+            // By the better one all that waits here would have come when the frame comes by this one.
+            Some((cost, arrival, open)) if arrival <= deadline && cost <= best_cost.plus(self.backlog(best)) => {
+                Choice::Send(open)
+            }
+            _ => Choice::Wait,
+        }
+    }
+
+    /// How long an uplink would need for all that waits.
+    fn backlog(&self, uplink: UplinkId) -> Duration {
+        self.routes[uplink.index()].time_for(self.queue.bytes())
+    }
+
+    /// The next frame to send for the first time.
+    pub fn poll(&mut self, now: Instant) -> Option<Dispatch<F>> {
+        while !self.flight.is_full() {
+            let (length, offered_at) = self.queue.first().map(|first| (first.length, first.offered_at))?;
+            match self.choose(now, length, offered_at) {
+                Choice::Wait => return None,
+                Choice::TooLate => {
+                    self.queue.pop();
+                    self.counters.too_late += 1;
+                }
+                Choice::Send(uplink) => {
+                    let Waiting { frame, .. } = self.queue.pop()?;
+                    let sequence = self.flight.end();
+                    let copy = self.copy_sent(now, uplink, length);
+                    self.flight.push(length, offered_at, copy);
+                    self.budget.on_sent(now, length);
+                    return Some(Dispatch { uplink, sequence, frame, length });
+                }
+            }
+        }
+        None
+    }
+
+    fn copy_sent(&mut self, now: Instant, uplink: UplinkId, length: u32) -> Copy {
+        let expected_at = self.routes[uplink.index()].on_sent(now, length);
+        self.sent_by[uplink.index()] += 1;
+        Copy { uplink, number: self.sent_by[uplink.index()], sent_at: now, expected_at }
+    }
+
+    /// The next frame to send again.
+    pub fn poll_resend(&mut self, now: Instant) -> Option<Resend> {
+        while let Some(Reverse(sequence)) = self.wanted.peek().copied() {
+            match self.resend(now, sequence) {
+                Some(resend) => {
+                    self.wanted.pop();
+                    if let Some(resend) = resend {
+                        return Some(resend);
+                    }
+                }
+                None => return None,
+            }
+        }
+        None
+    }
+
+    /// `None`: not yet. `Some(None)`: not at all.
+    fn resend(&mut self, now: Instant, sequence: u64) -> Option<Option<Resend>> {
+        let Some(record) = self.flight.get(sequence).copied() else { return Some(None) };
+        let elsewhere = self.usable.without(record.uplinks());
+        let candidates = if elsewhere.is_empty() { self.usable } else { elsewhere };
+        let arrivals = candidates.iter().filter_map(|uplink| {
+            self.routes[uplink.index()].arrival(now, record.length).map(|arrival| (arrival, uplink))
+        });
+        let Some((arrival, uplink)) = arrivals.min() else { return Some(self.give_up(sequence)) };
+        if self.deadline(record.offered_at).is_some_and(|deadline| arrival > deadline) || record.resent >= RESENT_MAX {
+            return Some(self.give_up(sequence));
+        }
+        if !self.routes[uplink.index()].has_room(now, self.queue_max() * QUEUE_RESENT)
+            || !self.budget.take(record.length)
+        {
+            return None;
+        }
+        let copy = self.copy_sent(now, uplink, record.length);
+        if let Some(displaced) = self.flight.get_mut(sequence).and_then(|record| record.on_resent(copy)) {
+            self.routes[displaced.uplink.index()].on_settled(record.length);
+        }
+        self.counters.resent += 1;
+        Some(Some(Resend { uplink, sequence, length: record.length }))
+    }
+
+    /// Nothing can be done for a frame any more, but to wait for what is on its way.
+    fn give_up(&mut self, sequence: u64) -> Option<Resend> {
+        let record = self.flight.get_mut(sequence)?;
+        record.is_wanted = false;
+        if record.is_lost() {
+            self.counters.given_up += 1;
+            self.settle(sequence);
+        }
+        None
+    }
+
+    /// A frame is on its way no more.
+    fn settle(&mut self, sequence: u64) {
+        let Some(record) = self.flight.settle(sequence) else { return };
+        for copy in record.copies.into_iter().flatten() {
+            self.routes[copy.uplink.index()].on_settled(record.length);
+        }
+    }
+
+    /// What was sent by `uplink` of this frame will not come.
+    fn lose_copy(&mut self, sequence: u64, uplink: UplinkId) {
+        let Some(record) = self.flight.get_mut(sequence) else { return };
+        if !record.remove_copy(uplink) {
+            return;
+        }
+        let (length, is_lost) = (record.length, record.is_lost());
+        self.routes[uplink.index()].on_settled(length);
+        if is_lost {
+            self.want(sequence);
+        }
+    }
+
+    fn want(&mut self, sequence: u64) {
+        if let Some(record) = self.flight.get_mut(sequence)
+            && !record.is_wanted
+            && self.wanted.len() < FLIGHT_MAX
+        {
+            record.is_wanted = true;
+            self.wanted.push(Reverse(sequence));
+        }
+    }
+
+    /// Time has passed: forgets what is of no use any more.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let useful_since = now - (self.window + FORGOTTEN_AFTER);
+        while let Some(record) = self.flight.get(self.flight.oldest()) {
+            if record.offered_at >= useful_since {
+                break;
+            }
+            self.counters.given_up += 1;
+            self.settle(self.flight.oldest());
+        }
+    }
+
+    /// When to look again, if frames wait.
+    #[must_use]
+    pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        if self.queue.frames() == 0 && self.wanted.is_empty() {
+            return None;
+        }
+        let queue_max = self.queue_max();
+        let rooms = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].room_at(now, queue_max));
+        let room_at = rooms.filter(|at| *at > now).min().unwrap_or(now + LOOK_MAX);
+        Some(room_at.clamp(now + LOOK_MIN, now + LOOK_MAX))
+    }
+}
+
+type Candidate = (PeerTime, PeerTime, UplinkId);
+
+fn earlier(best: Option<Candidate>, candidate: Candidate) -> Option<Candidate> {
+    Some(best.map_or(candidate, |best| best.min(candidate)))
+}

@@ -1,0 +1,340 @@
+//! What the sender believes of one uplink: when would a frame sent now arrive?
+//!
+//! ```text
+//!   now ──── shortest transit ────▶ │ what is on its way, at the rate it leaves │ the frame │
+//!                                    ▲ arrives at the bottleneck's far end                  ▲ arrives
+//! ```
+//! All of it by the peer's clock, so that uplinks can be compared without knowing what the two clocks differ by.
+
+use std::time::Duration;
+
+use super::capacity::Capacity;
+use super::peer_time::{PeerTime, Transit};
+use crate::proto::time::{Instant, nanos};
+
+/// How long the shortest transit is remembered: twice this at most.
+const BASE_MEMORY: Duration = Duration::from_secs(10);
+/// A transit longer than the shortest by less than this has not waited.
+const WAITED_MIN: Duration = Duration::from_millis(4);
+/// A frame that is overdue by less than this is not given up.
+const OVERDUE_MIN: Duration = Duration::from_millis(10);
+/// Variation allowed for, in units of what is measured, and at most.
+const VARIATIONS: u32 = 4;
+const VARIATION_MAX: Duration = Duration::from_millis(50);
+/// Without a word from the peer so much is sent into an uplink beyond a round trip's worth.
+const UNHEARD_FOR: Duration = Duration::from_millis(200);
+/// The same, in bytes, for an uplink that is believed to carry next to nothing.
+const UNHEARD_BYTES: u64 = 8 * 1514;
+
+/// The least of this period and of the one before.
+#[derive(Clone, Copy, Debug)]
+struct RecentLeast {
+    current: Transit,
+    previous: Transit,
+    since: Instant,
+}
+
+/// The limits that the user has set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of frame per second at most.
+    pub rate_max: Option<u64>,
+    /// Whether it is to be used only where the others do not suffice.
+    pub is_metered: bool,
+}
+
+/// One uplink, as the sender sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// What the user has set.
+    pub limits: Limits,
+    base: Option<RecentLeast>,
+    last_transit: Option<Transit>,
+    variation: u64,
+    capacity: Capacity,
+    in_flight: u64,
+    /// When the last of what is on its way will have arrived.
+    free_at: Option<PeerTime>,
+    last_arrival: Option<PeerTime>,
+    /// Since when something should have come by it, and nothing has.
+    paused_since: Option<PeerTime>,
+    round_trip: Option<Duration>,
+    reordering: Duration,
+    /// By our clock: when `rate_max` lets the next frame go.
+    allowed_at: Instant,
+}
+
+impl Route {
+    /// What was sent at `sent_at` took this long to the peer.
+    pub fn on_transit(&mut self, now: Instant, sent_at: Instant, transit: Transit) {
+        self.paused_since.take_if(|since| PeerTime::arrival(sent_at, transit) > *since);
+        if let Some(last) = self.last_transit.replace(transit) {
+            let difference = nanos(transit.above(last).max(last.above(transit)));
+            self.variation = self.variation - self.variation / 16 + difference.min(nanos(VARIATION_MAX)) / 16;
+        }
+        self.base = Some(match self.base {
+            None => RecentLeast { current: transit, previous: transit, since: now },
+            Some(least) if now >= least.since + BASE_MEMORY => {
+                RecentLeast { current: transit, previous: least.current, since: now }
+            }
+            Some(least) => RecentLeast { current: least.current.min(transit), ..least },
+        });
+    }
+
+    /// A round trip took this long.
+    pub fn on_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+    }
+
+    /// The peer's clock has stepped, ahead or back: what was learned is moved with it.
+    pub fn on_clock_step(&mut self, ahead: Duration, back: Duration) {
+        let shift = |transit: Transit| transit.plus(ahead).minus(back);
+        let shift_time = |at: PeerTime| at.plus(ahead).minus(back);
+        self.base = self.base.map(|least| RecentLeast {
+            current: shift(least.current),
+            previous: shift(least.previous),
+            since: least.since,
+        });
+        self.last_transit = self.last_transit.map(shift);
+        self.free_at = self.free_at.map(shift_time);
+        self.last_arrival = self.last_arrival.map(shift_time);
+        self.paused_since = self.paused_since.map(shift_time);
+    }
+
+    /// By `at` the peer had received so many bytes by it, the last of which took `transit`, if that is known.
+    pub fn on_received(&mut self, at: PeerTime, received: u64, transit: Option<Transit>) {
+        self.last_arrival = self.last_arrival.max(Some(at));
+        self.paused_since.take_if(|since| at > *since);
+        let waited = transit.zip(self.base()).is_some_and(|(transit, base)| transit.above(base) >= self.waited_min());
+        self.capacity.on_received(at, received, waited);
+    }
+
+    fn waited_min(&self) -> Duration {
+        WAITED_MIN.max(Duration::from_nanos(self.variation) * 2)
+    }
+
+    /// The shortest transit of late.
+    #[must_use]
+    pub fn base(&self) -> Option<Transit> {
+        self.base.map(|least| least.current.min(least.previous))
+    }
+
+    /// A frame may be overtaken by those sent up to so much later, the peer has found.
+    pub fn set_reordering(&mut self, reordering: Duration) {
+        self.reordering = reordering;
+    }
+
+    /// Whether a frame that was expected then may come yet, though later ones have come by `newest`.
+    #[must_use]
+    pub fn may_still_overtake(&self, expected_at: PeerTime, newest: PeerTime) -> bool {
+        !self.reordering.is_zero() && newest < expected_at.plus(self.reordering)
+    }
+
+    /// The last round trip.
+    #[must_use]
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How far the variation of transits excuses a frame.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        OVERDUE_MIN + (Duration::from_nanos(self.variation) * VARIATIONS).min(VARIATION_MAX)
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub const fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// When something last came to the peer by it.
+    #[must_use]
+    pub const fn last_arrival(&self) -> Option<PeerTime> {
+        self.last_arrival
+    }
+
+    /// Bytes of frame that are on their way.
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    fn rate(&self) -> u64 {
+        self.capacity.usable().min(self.limits.rate_max.unwrap_or(u64::MAX)).max(1)
+    }
+
+    fn service(&self, length: u32) -> Duration {
+        self.time_for(length.into())
+    }
+
+    /// How long it would need for so many bytes.
+    #[must_use]
+    pub fn time_for(&self, bytes: u64) -> Duration {
+        Duration::from_nanos(
+            u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(self.rate())).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// How long a frame sent now would wait for those before it.
+    #[must_use]
+    pub fn queue(&self, now: Instant) -> Duration {
+        match (self.free_at, self.base()) {
+            (Some(free_at), Some(base)) => free_at.since(PeerTime::arrival(now, base)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// When a frame sent now would arrive; `None` if nothing is known of the uplink.
+    #[must_use]
+    pub fn arrival(&self, now: Instant, length: u32) -> Option<PeerTime> {
+        let soonest = PeerTime::arrival(now.max(self.allowed_at), self.base()?);
+        Some(self.free_at.map_or(soonest, |free_at| free_at.max(soonest)).plus(self.service(length)))
+    }
+
+    /// Whether a frame may be sent now, when others may wait for `queue_max` on the way.
+    #[must_use]
+    pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
+        self.queue(now) <= queue_max && self.in_flight <= self.in_flight_max() && self.allowed_at <= now
+    }
+
+    fn in_flight_max(&self) -> u64 {
+        let longest = nanos(self.round_trip.unwrap_or_default() + UNHEARD_FOR);
+        let bytes = u128::from(self.rate()) * u128::from(longest) / 1_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(UNHEARD_BYTES)
+    }
+
+    /// When it will have room, if nothing but time passes; `None` if it takes more.
+    #[must_use]
+    pub fn room_at(&self, now: Instant, queue_max: Duration) -> Option<Instant> {
+        if self.in_flight > self.in_flight_max() {
+            return None;
+        }
+        let wait = self.queue(now).saturating_sub(queue_max);
+        Some((now + wait).max(self.allowed_at))
+    }
+
+    /// A frame is sent. Returns when it is expected to arrive.
+    pub fn on_sent(&mut self, now: Instant, length: u32) -> PeerTime {
+        let arrival = self.arrival(now, length).unwrap_or(PeerTime::arrival(now, Transit(0)));
+        self.free_at = Some(arrival);
+        self.in_flight += u64::from(length);
+        if let Some(rate_max) = self.limits.rate_max {
+            let taken = Duration::from_nanos(u64::from(length) * 1_000_000_000 / rate_max.max(1));
+            self.allowed_at = self.allowed_at.max(now) + taken;
+        }
+        arrival
+    }
+
+    /// A frame is on its way no more: it has come, or will not.
+    pub fn on_settled(&mut self, length: u32) {
+        self.in_flight -= u64::from(length);
+    }
+
+    /// The peer has said what had come by `at`; of what has not, the first was expected at `expected_at`. What is still on
+    /// its way leaves from then on; or, if the uplink pauses, when it has paused for as long again.
+    pub fn restart_from(&mut self, at: PeerTime, expected_at: Option<PeerTime>) {
+        let due_since = expected_at.map(|expected| self.last_arrival.map_or(expected, |last| last.max(expected)));
+        if self.paused_since.is_none() {
+            self.paused_since = due_since.filter(|since| at.since(*since) >= self.patience());
+        }
+        self.free_at = Some(self.paused_since.map_or(at, |since| at.plus(at.since(since))));
+    }
+
+    /// Whether something should have come by it, and nothing has.
+    #[must_use]
+    pub const fn is_paused(&self) -> bool {
+        self.paused_since.is_some()
+    }
+
+    /// A frame sent at `sent_at` is on its way still, behind those told of before. Returns when it will arrive.
+    pub fn on_still_under_way(&mut self, sent_at: Instant, length: u32) -> PeerTime {
+        let soonest = self.base().map(|base| PeerTime::arrival(sent_at, base));
+        let begins = self.free_at.max(soonest);
+        let arrival = begins.map_or(PeerTime::arrival(sent_at, Transit(0)), |at| at.plus(self.service(length)));
+        self.free_at = Some(arrival);
+        arrival
+    }
+
+    /// The peer is another one: nothing is known.
+    pub fn forget(&mut self) {
+        *self = Self { limits: self.limits, allowed_at: self.allowed_at, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Instant {
+        Instant::from_nanos(milliseconds * 1_000_000)
+    }
+
+    fn peer(milliseconds: u64) -> PeerTime {
+        PeerTime::from_nanos(milliseconds * 1_000_000)
+    }
+
+    /// A route with a transit of 20 ms that carries 1 byte per microsecond, and is busy.
+    fn busy_route() -> Route {
+        let mut route = Route::default();
+        route.on_transit(at(0), at(0), Transit(20_000_000));
+        for step in 0..100 {
+            route.on_received(peer(20 * step), step * 20_000, Some(Transit(30_000_000)));
+        }
+        route
+    }
+
+    #[test]
+    fn a_frame_waits_for_those_before_it() {
+        let mut route = busy_route();
+        let first = route.on_sent(at(3000), 10_000);
+        let second = route.arrival(at(3000), 10_000).expect("known");
+        assert!((9..12).contains(&first.since(peer(3020)).as_millis()), "{first:?}");
+        assert!((19..23).contains(&second.since(peer(3020)).as_millis()), "{second:?}");
+        assert!((9..12).contains(&route.queue(at(3000)).as_millis()));
+        assert_eq!(route.queue(at(3030)), Duration::ZERO, "what waited has left");
+    }
+
+    #[test]
+    fn room_comes_with_time() {
+        let mut route = busy_route();
+        for _ in 0..10 {
+            route.on_sent(at(3000), 10_000);
+        }
+        let bearable = Duration::from_millis(40);
+        assert!(!route.has_room(at(3000), bearable));
+        let room_at = route.room_at(at(3000), bearable).expect("time suffices");
+        assert!((at(3050)..at(3075)).contains(&room_at), "{room_at:?}");
+        assert!(route.has_room(room_at, bearable));
+    }
+
+    #[test]
+    fn an_uplink_that_nothing_is_heard_of_is_not_filled_for_ever() {
+        let mut route = busy_route();
+        let bearable = Duration::from_millis(40);
+        let mut sent = 0;
+        for millisecond in 3000..10_000 {
+            while route.has_room(at(millisecond), bearable) {
+                route.on_sent(at(millisecond), 1500);
+                sent += 1500;
+            }
+        }
+        assert!(sent < 300_000, "{sent}");
+        assert_eq!(route.room_at(at(10_000), bearable), None);
+    }
+
+    #[test]
+    fn a_rate_that_the_user_has_set_is_kept() {
+        let mut route = busy_route();
+        route.limits.rate_max = Some(100_000);
+        let mut sent = 0;
+        for millisecond in 3000..4000 {
+            while route.has_room(at(millisecond), Duration::from_secs(1)) {
+                route.on_sent(at(millisecond), 1000);
+                route.on_settled(1000);
+                sent += 1000;
+            }
+        }
+        assert!((99_000..102_000).contains(&sent), "{sent}");
+    }
+}

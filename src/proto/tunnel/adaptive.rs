@@ -1,0 +1,189 @@
+//! The mode `adaptive`, as a tunnel has it: what the sending half wants sent, and what the receiving half reports.
+
+use std::time::Duration;
+
+use super::{Frame, FrameTransmit, Payload, Tunnel};
+use crate::proto::scheduler::standing::Standing;
+use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
+use crate::proto::send::{Resend, Sender, SenderCounters};
+use crate::proto::stats::DropReason;
+use crate::proto::time::Instant;
+use crate::proto::uplink::{UplinkId, UplinkSet};
+use crate::proto::wire::control::{Head, Message};
+use crate::proto::wire::feedback::Feedback;
+
+/// The most frames that wait to be sent again.
+pub(super) const RESENDS_WAITING_MAX: usize = 256;
+/// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
+const MISSED_WITHIN: Duration = Duration::from_millis(15);
+/// The shortest that a window that follows becomes.
+const WINDOW_MIN: Duration = Duration::from_millis(20);
+/// Jitter allowed for, in units of what is measured.
+const JITTERS: u32 = 4;
+/// How often a lost frame may be lost again and still be in time.
+const RECOVERIES: u32 = 2;
+
+/// How frames leave.
+#[derive(Debug)]
+pub(super) enum Outbound<F> {
+    /// At once, by the uplinks that the mode says.
+    AtOnce(Scheduler),
+    /// When, and by which uplink, they will arrive first.
+    Adaptive(Box<Sender<F>>),
+}
+
+impl<F> Outbound<F> {
+    pub(super) fn new(now: Instant, config: &SchedulerConfig, next_sequence: u64) -> Self {
+        match config.mode {
+            Mode::Adaptive => Self::Adaptive(Box::new(Sender::new(now, next_sequence))),
+            _ => Self::AtOnce(Scheduler::new(config)),
+        }
+    }
+
+    pub(super) fn refresh(&mut self, standing: &Standing) {
+        match self {
+            Self::AtOnce(scheduler) => scheduler.refresh(standing),
+            Self::Adaptive(sender) => sender.set_usable(standing.best),
+        }
+    }
+
+    pub(super) fn adaptive(&mut self) -> Option<&mut Sender<F>> {
+        match self {
+            Self::AtOnce(_) => None,
+            Self::Adaptive(sender) => Some(sender),
+        }
+    }
+}
+
+impl<T: Payload, F: Frame> Tunnel<T, F> {
+    /// The next frame to send again, which the caller has kept.
+    #[inline]
+    pub fn poll_resend(&mut self) -> Option<Resend> {
+        self.resends.pop_front()
+    }
+
+    /// Frames with lower numbers than this will not be asked for again.
+    #[must_use]
+    pub const fn kept_from(&self) -> u64 {
+        match &self.outbound {
+            Outbound::AtOnce(_) => self.next_sequence,
+            Outbound::Adaptive(sender) => sender.oldest(),
+        }
+    }
+
+    /// What the sending half of `adaptive` has counted, in that mode.
+    #[must_use]
+    pub const fn sender_counters(&self) -> Option<SenderCounters> {
+        match &self.outbound {
+            Outbound::AtOnce(_) => None,
+            Outbound::Adaptive(sender) => Some(sender.counters()),
+        }
+    }
+
+    /// Frames that wait here for an uplink.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        match &self.outbound {
+            Outbound::AtOnce(_) => 0,
+            Outbound::Adaptive(sender) => sender.waiting(),
+        }
+    }
+
+    /// Takes out of the sending half what can be sent now.
+    pub(super) fn pump(&mut self, now: Instant) {
+        let Outbound::Adaptive(sender) = &mut self.outbound else { return };
+        let dropped_before = sender.counters().too_late;
+        while self.resends.len() < RESENDS_WAITING_MAX
+            && let Some(resend) = sender.poll_resend(now)
+        {
+            self.uplinks[resend.uplink.index()].sent.add(resend.length as usize);
+            self.resends.push_back(resend);
+        }
+        while self.frames.len() < super::FRAMES_WAITING_MAX
+            && let Some(dispatch) = sender.poll(now)
+        {
+            let length = dispatch.length as usize;
+            self.next_sequence = dispatch.sequence + 1;
+            self.sent.add(length);
+            self.uplinks[dispatch.uplink.index()].sent.add(length);
+            self.frames.push_back(FrameTransmit {
+                uplinks: UplinkSet::only(dispatch.uplink),
+                sequence: dispatch.sequence,
+                is_kept: true,
+                payload: dispatch.frame,
+            });
+        }
+        self.drops.add_many(DropReason::TooLate, sender.counters().too_late - dropped_before);
+    }
+
+    /// The peer says what has come of our frames.
+    pub(super) fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback) {
+        let Self { outbound: Outbound::Adaptive(sender), uplinks, .. } = self else { return };
+        sender.on_feedback(now, sent_at, feedback, |uplink| uplinks[uplink.index()].sent);
+        self.pump(now);
+    }
+
+    /// A probe of ours, sent at `echo_sent_at`, has been answered.
+    pub(super) fn on_probe_answered(&mut self, now: Instant, head: &Head, echo_sent_at: u64) {
+        let sent_at = Instant::from_nanos(echo_sent_at);
+        if let Some(sender) = self.outbound.adaptive().filter(|_| sent_at <= now) {
+            sender.on_probe_answered(now, head.uplink, sent_at, head.sent_at);
+        }
+    }
+
+    /// Whether what is lost can be sent again in time.
+    pub(super) fn recovers(&self) -> bool {
+        match &self.outbound {
+            Outbound::AtOnce(_) => false,
+            Outbound::Adaptive(sender) => sender.can_recover(MISSED_WITHIN),
+        }
+    }
+
+    pub(super) fn wants_feedback(&self) -> bool {
+        matches!(self.outbound, Outbound::Adaptive(_))
+    }
+
+    /// The peer's probe says whether it wants reports, and whether it sends again what is lost.
+    pub(super) fn on_peer_mode(&mut self, wants_feedback: bool, recovers: bool) {
+        self.feedback_clock.set_wanted(wants_feedback);
+        self.peer_recovers = recovers;
+        let way = self.shortest_round_trip().unwrap_or_default() / 2;
+        self.receiver.set_recovers(recovers, way);
+    }
+
+    /// Reports what has come, if that is due.
+    pub(super) fn report_frames(&mut self, now: Instant) {
+        if self.feedback_clock.due().is_none_or(|due| due > now) {
+            return;
+        }
+        let (feedback, has_gap) = self.receiver.feedback(now);
+        let goes_twice = self.feedback_clock.on_report(now, has_gap);
+        let [first, second] = Standing::of(&self.uplinks, self.known).two_best_by_round_trip();
+        for uplink in first.into_iter().chain(second.filter(|_| goes_twice)) {
+            self.say(now, uplink, &Message::Feedback(feedback));
+        }
+    }
+
+    fn shortest_round_trip(&self) -> Option<Duration> {
+        let round_trip = |uplink: UplinkId| self.uplinks[uplink.index()].measurements.round_trip();
+        self.heard.iter().filter_map(|uplink| round_trip(uplink).map(|round_trip| round_trip.smoothed)).min()
+    }
+
+    /// Has the window follow what the uplinks are like, if it is to: the time between the fastest and the slowest way,
+    /// their jitter, and what the peer needs to send again what is lost.
+    pub(super) fn follow_window(&mut self) {
+        let Some(longest) = self.window_max else { return };
+        let measured = || self.heard.iter().map(|uplink| &self.uplinks[uplink.index()].measurements);
+        let transits = || measured().filter_map(|measurements| measurements.transit());
+        let skew = transits().max().unwrap_or(0).saturating_sub(transits().min().unwrap_or(0));
+        let jitter = measured().map(|measurements| measurements.jitter()).max().unwrap_or_default();
+        let recovery = self.shortest_round_trip().filter(|_| self.peer_recovers).unwrap_or_default();
+        let missed = if self.peer_recovers { MISSED_WITHIN } else { Duration::ZERO };
+        let wanted = Duration::from_nanos(skew.unsigned_abs()) + jitter * JITTERS + (recovery + missed) * RECOVERIES;
+        // Up at once, and down slowly: what was needed a moment ago may be needed again.
+        let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);
+        self.window_now = window;
+        self.receiver.set_window(Some(window));
+        self.on_peer_mode(self.feedback_clock.is_wanted(), self.peer_recovers);
+    }
+}
