@@ -39,7 +39,8 @@ pub fn in_time(course: &Course, seed: u64, deadline: Duration) -> Option<u64> {
     let starts = course.trace_starts(seed);
     let histories = course.uplinks.iter().enumerate().map(|(number, uplink)| History::of(course, number, uplink));
     let histories: Vec<_> = histories.collect();
-    let is_limited = |history: &History| history.spells.iter().all(|spell| !matches!(spell.capacity, Capacity::Unlimited));
+    let is_limited =
+        |history: &History| history.spells.iter().all(|spell| !matches!(spell.capacity, Capacity::Unlimited));
     if !histories.iter().all(is_limited) {
         return None;
     }
@@ -165,9 +166,10 @@ fn rate_moments(from: Nanoseconds, rate: u128, first: u128, work: u128) -> impl 
     (0_u128..).map(move |number| from + (first + number * work).div_ceil(rate) as u64)
 }
 
-/// What is left to do of a datagram of `work` after so much has been `done`, with `first` left before.
+/// What is left to do of a datagram of `work` after so much has been `done`, with `first` left before; nothing of one
+/// that has just been finished.
 const fn left_after(first: u128, work: u128, done: u128) -> u128 {
-    if done < first { first - done } else { work - (done - first) % work }
+    if done <= first { first - done } else { (work - (done - first) % work) % work }
 }
 
 /// A trace's opportunities from `from` on, if `start_ms` of it have passed when the stream begins.
@@ -232,10 +234,12 @@ mod tests {
 
     #[test]
     fn a_trace_begins_where_it_is_told_and_repeats() {
-        // From 6 on: chances at 0, 4, then those of the next lap at 7, 14: for what is offered at 0, 5, 10, 15, with 3
-        // ms each.
-        let uplinks = vec![uplink(trace(&[3, 6, 10], 6), 0)];
-        assert_eq!(bound(&course(uplinks, 5, 4), 3), Some(3));
+        // From 7 on: a chance at 3, and those of the next laps at 6, 9, 13, 16, for what is offered at 0, 5, 10, 15.
+        let uplinks = vec![uplink(trace(&[3, 6, 10], 7), 0)];
+        assert_eq!(bound(&course(uplinks.clone(), 5, 4), 3), Some(4));
+        assert_eq!(bound(&course(uplinks, 5, 4), 2), Some(2), "5 at 6, and 15 at 16");
+        // The end of a lap is the beginning of the next.
+        assert_eq!(bound(&course(vec![uplink(trace(&[3, 6, 10], 10), 0)], 5, 4), 0), Some(1), "0 at 0");
     }
 
     #[test]
@@ -250,7 +254,7 @@ mod tests {
         // 1,394 bytes each 10 ms are 1.1152 Mbit/s; half of that brings half, and what the deadline lets wait.
         let frames = SECONDS * 100;
         let half = course(vec![uplink(Capacity::Rate(557_600), 5)], 10, frames);
-        assert_eq!(bound(&half, 105), Some(frames / 2 + 5));
+        assert_eq!(bound(&half, 105), Some(frames / 2 + 4));
         assert_eq!(bound(&course(vec![uplink(Capacity::Rate(1_115_200), 5)], 10, frames), 105), Some(frames));
         assert_eq!(bound(&course(vec![uplink(Capacity::Unlimited, 5)], 10, frames), 105), None);
     }
@@ -263,7 +267,7 @@ mod tests {
             bound(&Course { events: events.to_vec(), ..calm }, 20).expect("a bound")
         };
         assert_eq!(with(&[event(3, Happening::Blackhole([false, true]))]), 1000, "only the way back");
-        // What leaves at 3.000 is swallowed, and so is what would come out then.
+        // What is on its way at 3 s is swallowed, too.
         let hole = [event(3, Happening::Blackhole([true, true])), event(5, Happening::Restore)];
         assert!((795..=801).contains(&with(&hole)), "{}", with(&hole));
         let unplugged = [event(3, Happening::Carrier(false)), event(5, Happening::Carrier(true))];
@@ -274,6 +278,6 @@ mod tests {
 
     #[test]
     fn work_goes_on_where_the_rate_changes() {
-        assert_eq!((left_after(10, 10, 4), left_after(6, 10, 6), left_after(6, 10, 20)), (6, 10, 6));
+        assert_eq!((left_after(10, 10, 4), left_after(6, 10, 6), left_after(6, 10, 20)), (6, 0, 6));
     }
 }

@@ -117,13 +117,15 @@ mod tests {
 
     #[test]
     fn a_stream_that_fits_comes_in_time_and_broadcast_sends_it_twice() {
-        let uplinks = || vec![uplink("near", Capacity::Rate(10_000_000), 20), uplink("far", Capacity::Rate(10_000_000), 45)];
+        let uplinks =
+            || vec![uplink("near", Capacity::Rate(10_000_000), 20), uplink("far", Capacity::Rate(10_000_000), 45)];
         for is_sealed in [false, true] {
             let once = outcome(&Course { is_sealed, ..course(Mode::ActiveBackup, uplinks()) }, 1);
             assert_eq!((once.figures.offered, once.in_time, once.hindsight), (2000, 2000, Some(2000)));
-            assert!((0.0..5.0).contains(&once.overhead_percent()), "probes alone: {}", once.overhead_percent());
+            assert!((0.0..30.0).contains(&once.overhead_percent()), "probes alone: {}", once.overhead_percent());
             let twice = outcome(&Course { is_sealed, ..course(Mode::Broadcast, uplinks()) }, 1);
-            assert!((100.0..105.0).contains(&twice.overhead_percent()), "{}", twice.overhead_percent());
+            let copies = twice.overhead_percent() - once.overhead_percent();
+            assert!((99.0..101.0).contains(&copies), "{copies}");
             assert_eq!(twice.reached_percent(), Some(100.0));
         }
     }

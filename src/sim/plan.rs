@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Nanoseconds, SECOND};
 use super::link::LinkSettings;
+use super::{Nanoseconds, SECOND};
 use crate::proto::scheduler::SchedulerConfig;
 use crate::proto::uplink::UplinkName;
 
