@@ -89,6 +89,8 @@ impl Default for LinkSettings {
 pub struct LinkCounters {
     /// Packets that went in.
     pub entered: u64,
+    /// Bytes of IP packet that went in, whatever became of them.
+    pub entered_bytes: u64,
     /// Packets that came out.
     pub left: u64,
     /// Bytes of IP packet that came out.
@@ -159,6 +161,7 @@ impl<P: Clone> Link<P> {
             numbered: 0,
             counters: LinkCounters {
                 entered: 0,
+                entered_bytes: 0,
                 left: 0,
                 left_bytes: 0,
                 lost: 0,
@@ -185,6 +188,7 @@ impl<P: Clone> Link<P> {
     /// A packet of `length` bytes enters.
     pub fn enter(&mut self, now: Nanoseconds, length: usize, packet: P) {
         self.counters.entered += 1;
+        self.counters.entered_bytes += length as u64;
         if self.blackhole {
             self.counters.swallowed += 1;
         } else if self.is_lost() {
@@ -391,6 +395,7 @@ mod tests {
         (0..1000).for_each(|number| link.enter(number, 100, number));
         let spoiled = std::iter::from_fn(|| link.leave(u64::MAX)).filter(|gone| gone.spoiled.is_some()).count();
         let counters = link.counters();
+        assert_eq!(counters.entered_bytes, counters.entered * 100);
         assert_eq!(counters.entered + counters.duplicated, counters.left + counters.lost);
         assert_eq!(counters.corrupted, spoiled as u64);
         assert!([counters.lost, counters.duplicated, counters.corrupted].iter().all(|count| (60..150).contains(count)));

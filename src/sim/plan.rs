@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Nanoseconds;
 use super::link::LinkSettings;
+use super::{Nanoseconds, SECOND};
 use crate::proto::scheduler::SchedulerConfig;
 use crate::proto::uplink::UplinkName;
 
@@ -17,6 +17,9 @@ pub const GATEWAY: usize = 1;
 pub const UP: usize = BOX;
 /// See [`UP`].
 pub const DOWN: usize = GATEWAY;
+
+/// When something happens that never does.
+pub const NEVER: Nanoseconds = Nanoseconds::MAX;
 
 /// What befalls a world.
 #[derive(Clone, Debug)]
@@ -145,6 +148,11 @@ pub struct TrafficPlan {
     pub pauses: Vec<(Nanoseconds, Nanoseconds)>,
 }
 
+impl TrafficPlan {
+    /// Nothing at all.
+    pub const NONE: Self = Self { interval: SECOND, burst: 0, lengths: (0, 0), misfits: 0, pauses: vec![] };
+}
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -160,7 +168,7 @@ pub struct Plan {
     pub traffic: [TrafficPlan; 2],
     /// What befalls it, in order of time.
     pub incidents: Vec<(Nanoseconds, Incident)>,
-    /// From when on every uplink must be up at both ends, and no frame may be lost.
+    /// From when on every uplink must be up at both ends, and no frame may be lost; [`NEVER`] if that is not promised.
     pub clean_from: Nanoseconds,
     /// From when on nothing is offered any more.
     pub quiet_from: Nanoseconds,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Nanoseconds;
 
 /// Bytes that one opportunity of a trace carries (Mahimahi's unit).
-const OPPORTUNITY_BYTES: usize = 1500;
+pub const OPPORTUNITY_BYTES: usize = 1500;
 
 /// What limits the rate.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! At one moment things happen in a fixed order: incidents, then what links let out (by uplink, up before down), then
 //! frames offered, then what the ends have to do; so a plan has one course.
 
+mod account;
 mod incidents;
 mod network;
 
@@ -93,7 +94,7 @@ impl World {
     ///
     /// # Errors
     /// The first thing that the oracle objects to.
-    pub fn run(mut self) -> Result<Report, Violation> {
+    pub fn run(&mut self) -> Result<Report, Violation> {
         let mut steps_at_once = 0;
         while let Some(at) = self.next_moment() {
             steps_at_once = if at > self.now { 0 } else { steps_at_once + 1 };
@@ -385,7 +386,7 @@ impl World {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Report, Violation> {
+    fn finish(&mut self) -> Result<Report, Violation> {
         self.now = self.plan.until;
         self.oracle.set_now(self.now);
         self.audit()?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use braid::proto::scheduler::Mode;
 use braid::proto::session::keys::PublicKey;
-use braid::sim::draw;
 use braid::units::{parse_duration, parse_rate};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -23,13 +22,13 @@ use crate::orders::Orders;
 use crate::plot::Panel;
 use crate::say::{say, tell};
 use crate::scenario::Scenario;
-use crate::simulate::Worlds;
+use crate::simulate::{self, SimulateArguments};
 use crate::stop::Stop;
 use crate::traffic::burst::{self, Burst};
 use crate::traffic::flood::{self, Contents, FloodOptions, Sources};
 use crate::traffic::requests::{Requests, Rightness};
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, simulate, traffic};
+use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -67,7 +66,8 @@ enum Command {
     Chaos(ChaosArguments),
     /// Compare braid with other tunnels: throughput, cost, delay, memory
     Bench(BenchArguments),
-    /// Run simulated worlds full of trouble, each from a seed, and hold the tunnel's core to what it promises
+    /// Run simulated worlds full of trouble, each from a seed, or a scenario, and hold the tunnel's core to what it
+    /// promises
     Simulate(SimulateArguments),
     /// List the shipped scenarios, or print one
     Scenarios {
@@ -186,25 +186,6 @@ struct ChaosArguments {
 }
 
 #[derive(Args)]
-struct SimulateArguments {
-    /// The seeds of the worlds to run, such as 1..1001; the last is not among them
-    #[arg(long, value_name = "FIRST..END", default_value = "1..1001", value_parser = parse_seeds)]
-    seeds: (u64, u64),
-    /// Run just the world of this seed
-    #[arg(long, conflicts_with = "seeds")]
-    seed: Option<u64>,
-    /// How long each world lasts, in simulated seconds
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(draw::SECONDS_MIN..=draw::SECONDS_MAX))]
-    seconds: u64,
-    /// Tell all that happens
-    #[arg(long)]
-    tell: bool,
-    /// Write the table that tests/simulated.md holds, of what each mode makes of each fault, instead
-    #[arg(long, conflicts_with_all = ["seeds", "seed", "seconds", "tell"])]
-    table: bool,
-}
-
-#[derive(Args)]
 struct CommonArguments {
     /// Run the tunnel without keys
     #[arg(long)]
@@ -292,8 +273,11 @@ fn fail(message: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-enum Failure {
+/// Why a command could not be obeyed, in one line.
+pub(crate) enum Failure {
+    /// It asks for what cannot be.
     Usage(String),
+    /// Something went wrong.
     Runtime(String),
 }
 
@@ -320,8 +304,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Bench(arguments) => Ok(bench::main(arguments)?),
         Command::Overhear => Ok(bench::listen().map_err(|error| format!("cannot listen: {error}"))?),
-        Command::Simulate(arguments) if arguments.table => Ok(simulate::show_table()?),
-        Command::Simulate(arguments) => Ok(simulate::run(&arguments.worlds())?),
+        Command::Simulate(arguments) => simulate::main(&arguments),
         Command::Scenarios { name } => show_scenarios(name.as_deref()),
         Command::Source(arguments) => send(&arguments),
         Command::Sink { listen, payload, count, gro } => {
@@ -429,18 +412,6 @@ fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure>
         ipv6: false,
         logs: arguments.output.clone(),
     })
-}
-
-impl SimulateArguments {
-    fn worlds(&self) -> Worlds {
-        let seeds = self.seed.map_or(self.seeds, |seed| (seed, seed.saturating_add(1)));
-        Worlds { seeds, seconds: self.seconds, is_told: self.tell }
-    }
-}
-
-fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
-    let range = text.split_once("..").and_then(|(first, end)| Some((first.parse().ok()?, end.parse().ok()?)));
-    range.filter(|(first, end)| first < end).ok_or_else(|| "write the first and the end, such as 1..1001".to_owned())
 }
 
 fn show_scenarios(name: Option<&str>) -> Result<(), Failure> {
