@@ -22,11 +22,6 @@ use crate::config::{
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
-/// How often uplinks are probed where nothing is said. In `adaptive` frames are told of many times a second, and probes only
-/// find out about uplinks that carry none.
-const PROBE_INTERVAL_COMMON: Duration = Duration::from_millis(20);
-const PROBE_INTERVAL_ADAPTIVE: Duration = Duration::from_millis(100);
-
 /// Bonds several uplinks into one Ethernet link to a gateway: the end with the uplinks.
 #[derive(Debug, Parser)]
 #[command(name = "braid-box", version, args_override_self = true, after_help = BOX_EXAMPLE)]
@@ -186,10 +181,7 @@ impl TunnelArguments {
     fn process(&self) -> ProcessConfig {
         ProcessConfig {
             mtu: self.mtu,
-            probe_interval: self.probe_interval.unwrap_or(match self.mode {
-                Mode::Adaptive => PROBE_INTERVAL_ADAPTIVE,
-                _ => PROBE_INTERVAL_COMMON,
-            }),
+            probe_interval: self.probe_interval.unwrap_or(self.mode.probe_interval()),
             cpu: self.cpu,
             busy_poll: self.busy_poll,
             offloads: self.offload,

@@ -26,7 +26,6 @@ const DRAIN: Nanoseconds = 15 * SECOND;
 /// What netlink takes to tell of a carrier.
 const CARRIER_NEWS_AFTER: Nanoseconds = MILLISECOND;
 /// As both ends have it unless told otherwise.
-const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 /// As a box has it unless told otherwise.
 const REKEY_INTERVAL: Duration = Duration::from_secs(120);
 /// IP and UDP headers of a datagram.
@@ -129,7 +128,8 @@ impl Course {
         let end = EndPlan {
             scheduler: SchedulerConfig::new(self.mode),
             window: self.window,
-            probe_interval: PROBE_INTERVAL,
+            window_follows: false,
+            probe_interval: self.mode.probe_interval(),
             first_sequence: 0,
             clock_origin: 0,
         };

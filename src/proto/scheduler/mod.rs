@@ -8,6 +8,7 @@ mod balance_rr;
 pub mod standing;
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use active_backup::ActiveBackup;
 use balance_rr::BalanceRr;
@@ -32,6 +33,16 @@ pub enum Mode {
 impl Mode {
     /// Every mode, in the order in which help lists them.
     pub const ALL: [Self; 4] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup, Self::Adaptive];
+
+    /// How often uplinks are probed while frames flow, unless the user says otherwise. In `adaptive` the peer tells many
+    /// times a second what has come, and probes only find out about uplinks that carry nothing.
+    #[must_use]
+    pub const fn probe_interval(self) -> Duration {
+        match self {
+            Self::Adaptive => Duration::from_millis(100),
+            _ => Duration::from_millis(20),
+        }
+    }
 
     /// The name that users type and read.
     #[must_use]

@@ -58,16 +58,18 @@ pub struct Oracle {
 type Verdict = Result<(), Violation>;
 
 impl Oracle {
-    /// For ends with these windows, TAPs with this MTU, and keys that are replaced so often, if there are any.
+    /// For ends with these windows and modes, TAPs with this MTU, and keys that are replaced so often, if there are any.
     #[must_use]
     pub fn new(
         windows: [Option<Duration>; 2],
+        modes: [Mode; 2],
         clocks: [Instant; 2],
         tap_mtu: u16,
         rekey_interval: Option<Duration>,
     ) -> Self {
         let receiver = |end: usize| Receiver {
             window: windows[end],
+            peer_mode: modes[1 - end],
             life: 0,
             known_life: None,
             began: (0, clocks[end]),
@@ -342,7 +344,7 @@ impl Oracle {
     fn is_late(&self, arrived: &Arrived, number: u64, offer: &Offer) -> bool {
         let receiver = &self.receivers[arrived.to];
         let overtaken = receiver.overtaken_at(number);
-        let has_waited = overtaken.zip(receiver.window).is_some_and(|(since, window)| arrived.clock >= since + window);
+        let has_waited = overtaken.zip(receiver.hold()).is_some_and(|(since, hold)| arrived.clock >= since + hold);
         let has_been_silent =
             overtaken.zip(receiver.silent[arrived.uplink.index()]).is_some_and(|(since, silent)| silent >= since);
         let is_of_another_time = offer.at <= receiver.began.0;

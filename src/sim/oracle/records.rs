@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::proto::scheduler::Mode;
 use crate::proto::time::Instant;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 use crate::sim::{Nanoseconds, SECOND};
@@ -54,6 +55,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub(super) struct Receiver {
     pub(super) window: Option<Duration>,
+    pub(super) peer_mode: Mode,
     /// Counts starts of the process.
     pub(super) life: u32,
     /// The life of the peer that it has taken a control message of last.
@@ -78,6 +80,12 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
+    /// How long frames are held at least before what is missing is given up: a sender that sends again what is lost gives
+    /// it up so much sooner than the window ends.
+    pub(super) fn hold(&self) -> Option<Duration> {
+        self.window.map(|window| if self.peer_mode == Mode::Adaptive { window - window / 4 } else { window })
+    }
+
     /// When the first frame with a higher number was taken.
     pub(super) fn overtaken_at(&self, number: u64) -> Option<Instant> {
         let first_higher = self.highs.partition_point(|(high, _)| *high <= number);

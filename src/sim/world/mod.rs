@@ -61,13 +61,14 @@ impl World {
         let lines = plan.uplinks.iter().map(|uplink| Line::new(&uplink.ways, &mut random)).collect();
         let ends = [End::new(&plan, BOX), End::new(&plan, GATEWAY)];
         let windows = plan.ends.each_ref().map(|end| end.window);
+        let modes = plan.ends.each_ref().map(|end| end.scheduler.mode);
         let clocks = ends.each_ref().map(|end| end.clock(0));
         let mut world = Self {
             now: 0,
             next_offer: [SECOND; 2],
             next_incident: 0,
             next_audit: AUDIT_EVERY,
-            oracle: Oracle::new(windows, clocks, plan.tap_mtu, plan.rekey_interval),
+            oracle: Oracle::new(windows, modes, clocks, plan.tap_mtu, plan.rekey_interval),
             random,
             all_up_since: None,
             tell,

@@ -183,8 +183,6 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             sent_packets: random.next(),
             weight: random.between(1, 255) as u8,
             name: UplinkName::new("forged").unwrap_or_default(),
-            wants_feedback: random.chance(PartsPerMillion(500_000)),
-            recovers: false,
             wants_feedback: false,
             recovers: false,
         },
