@@ -118,11 +118,8 @@ impl<T> Receiver<T> {
             let newest = self.newest[uplink.index()].filter(|newest| now.since(newest.at) < TOLD_FOR);
             if let Some(Newest { highest, at, bytes }) = newest {
                 let age_micros = u32::try_from(now.since(at).as_micros()).unwrap_or(u32::MAX);
-                let allowance =
-                    self.passages[uplink.index()].as_ref().map_or(Duration::ZERO, |passage| passage.allowance());
-                let reordering_millis = u8::try_from(allowance.as_micros().div_ceil(1000)).unwrap_or(u8::MAX);
                 let (highest, bytes) = (seq::truncate(highest), seq::truncate(bytes));
-                feedback.set_arrivals(uplink, Arrivals { highest, age_micros, bytes, reordering_millis });
+                feedback.set_arrivals(uplink, Arrivals { highest, age_micros, bytes });
             }
         }
         let mut has_gap = false;

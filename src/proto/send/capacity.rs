@@ -11,7 +11,7 @@ use super::peer_time::PeerTime;
 use crate::proto::time::nanos;
 
 /// What is believed of an uplink that nothing is known of.
-const RATE_INITIAL: u64 = 1_000_000 / 8;
+const RATE_INITIAL: u64 = 5_000_000 / 8;
 /// Less is never believed: even then one frame now and then finds out.
 const RATE_MIN: u64 = 64_000 / 8;
 /// The shortest time over which arrivals make a sample.
@@ -20,8 +20,12 @@ const SAMPLE_MIN: Duration = Duration::from_millis(15);
 const AVERAGED_OVER: Duration = Duration::from_millis(100);
 /// How long the most seen of an idle uplink is remembered: twice this at most.
 const MOST_MEMORY: Duration = Duration::from_secs(1);
-/// How many times what has been seen may be tried while nothing waits.
-const GROWTH: u64 = 2;
+/// What may be tried while nothing waits, in quarters of what has been seen: twice as much, but only a quarter more where
+/// frames did wait a while ago.
+const GROWTH_QUARTERS: u64 = 8;
+const GROWTH_QUARTERS_KNOWN: u64 = 5;
+/// How long that while is.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// How much had arrived, and when the last of it did.
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +50,13 @@ pub struct Capacity {
     rate: u64,
     most: Option<RecentMost>,
     is_busy: bool,
+    busy_at: Option<PeerTime>,
+    newest: Option<PeerTime>,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { begun: None, rate: RATE_INITIAL, most: None, is_busy: false }
+        Self { begun: None, rate: RATE_INITIAL, most: None, is_busy: false, busy_at: None, newest: None }
     }
 }
 
@@ -75,6 +81,10 @@ impl Capacity {
         self.begun = Some(mark);
         self.on_sample(at, elapsed, sample, begun.is_busy && is_busy);
         self.is_busy = is_busy;
+        self.newest = Some(at);
+        if is_busy {
+            self.busy_at = Some(at);
+        }
     }
 
     fn on_sample(&mut self, at: PeerTime, elapsed: Duration, sample: u64, was_busy: bool) {
@@ -104,7 +114,12 @@ impl Capacity {
     /// What may be sent by it, in bytes per second.
     #[must_use]
     pub fn usable(&self) -> u64 {
-        if self.is_busy { self.rate() } else { self.rate().saturating_mul(GROWTH) }
+        if self.is_busy {
+            return self.rate();
+        }
+        let is_known = self.busy_at.zip(self.newest).is_some_and(|(busy_at, newest)| newest.since(busy_at) < KNOWN_FOR);
+        let quarters = if is_known { GROWTH_QUARTERS_KNOWN } else { GROWTH_QUARTERS };
+        self.rate().saturating_mul(quarters) / 4
     }
 
     /// Whether frames wait on the way, so that [`Self::rate`] is all there is.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::flight::Copy;
 use super::peer_time::PeerTime;
 use super::{Sender, Transit};
 use crate::proto::seq;
@@ -31,9 +32,10 @@ impl<F> Sender<F> {
         for (uplink, arrival) in feedback.arrivals() {
             self.on_arrivals(now, at, uplink, arrival, sent(uplink).bytes);
         }
-        self.settle_received(feedback);
-        let expected = self.lose_what_was_passed(at);
+        self.settle_received(now, at, feedback);
+        let expected = self.lose_what_was_passed(now, at);
         self.look_ahead(at, expected);
+        self.debug(now);
     }
 
     /// The way back cannot have become much shorter: then the peer's clock has stepped.
@@ -63,27 +65,37 @@ impl<F> Sender<F> {
         }
         let received = seq::extend(arrival.bytes, sent_bytes).min(sent_bytes);
         self.routes[index].on_received(arrived_at, received, transit);
-        self.routes[index].set_reordering(Duration::from_millis(arrival.reordering_millis.into()));
     }
 
-    fn settle_received(&mut self, feedback: &Feedback) {
+    fn settle_received(&mut self, now: Instant, at: PeerTime, feedback: &Feedback) {
         let next = seq::extend(feedback.next, self.flight.end()).min(self.flight.end());
-        for sequence in self.flight.oldest()..next {
+        for sequence in (self.flight.oldest()..next).chain(feedback.seen().map(|offset| next + offset)) {
+            self.learn_reordering(now, at, sequence);
             self.settle(sequence);
         }
-        for offset in feedback.seen() {
-            self.settle(next + offset);
+    }
+
+    /// A frame has come. If none of its copies can have, one did that was taken for lost.
+    fn learn_reordering(&mut self, now: Instant, at: PeerTime, sequence: u64) {
+        let Some(record) = self.flight.get(sequence) else { return };
+        let Some(late) = record.taken_for_lost else { return };
+        let can_have_come = |copy: Copy| {
+            let base = self.routes[copy.uplink.index()].base();
+            base.is_none_or(|base| at >= PeerTime::arrival(copy.sent_at, base))
+        };
+        if !record.copies.into_iter().flatten().any(can_have_come) {
+            self.routes[late.uplink.index()].on_overtaken(now, at.since(late.expected_at));
         }
     }
 
     /// An uplink is nearly first-in, first-out: what others have passed on it will not come by it.
-    fn lose_what_was_passed(&mut self, at: PeerTime) -> Expected {
+    fn lose_what_was_passed(&mut self, now: Instant, at: PeerTime) -> Expected {
         let mut expected = Expected::default();
         for sequence in self.flight.oldest()..self.flight.end() {
             let Some(record) = self.flight.get(sequence) else { continue };
             for copy in record.copies.into_iter().flatten() {
                 let index = copy.uplink.index();
-                let may_be_late = self.routes[index].may_still_overtake(copy.expected_at, at);
+                let may_be_late = self.routes[index].may_still_come(now, copy.expected_at, at);
                 if copy.number < self.passed_by[index] && !may_be_late {
                     self.lose_copy(sequence, copy.uplink);
                 } else {
@@ -118,3 +130,9 @@ impl<F> Sender<F> {
         }
     }
 }
+impl<F> Sender<F> { pub(super) fn debug(&self, now: Instant) { 
+  if std::env::var("DBG").is_ok() && (now.as_nanos()/1_000_000) % 200 < 10 {
+   eprint!("{now:?} w={} wanted={} ", self.queue.frames(), self.wanted.len());
+   for u in self.usable.iter() { let r=&self.routes[u.index()]; eprint!("| {} rate={}k busy={} infl={} q={:?} paused={} var={:?}", u.number(), r.capacity().rate()/125, r.capacity().is_busy(), r.in_flight(), r.queue(now), r.is_paused(), r.patience()); }
+   eprintln!(" {:?}", self.counters);
+ }}}

@@ -33,6 +33,8 @@ pub struct Record {
     pub offered_at: Instant,
     /// Copies that may still arrive.
     pub copies: [Option<Copy>; COPIES],
+    /// The copy that was taken for lost last.
+    pub taken_for_lost: Option<Copy>,
     /// How often it was sent again.
     pub resent: u8,
     /// Whether it waits to be sent again.
@@ -66,7 +68,9 @@ impl Record {
     /// Copies sent by `uplink` will not come. Returns whether there was one.
     pub fn remove_copy(&mut self, uplink: UplinkId) -> bool {
         let found = self.copies.iter_mut().find(|copy| copy.is_some_and(|copy| copy.uplink == uplink));
-        found.is_some_and(|copy| copy.take().is_some())
+        let removed = found.and_then(Option::take);
+        self.taken_for_lost = removed.or(self.taken_for_lost);
+        removed.is_some()
     }
 
     /// Whether nothing of it is on its way any more.
@@ -92,6 +96,7 @@ impl Flight {
             length: 0,
             offered_at: Instant::ZERO,
             copies: [None; COPIES],
+            taken_for_lost: None,
             resent: 0,
             is_wanted: false,
             is_settled: true,
@@ -125,7 +130,7 @@ impl Flight {
         assert!(!self.is_full());
         let copies = [Some(copy), None];
         self.ring[place(self.end)] =
-            Record { length, offered_at, copies, resent: 0, is_wanted: false, is_settled: false };
+            Record { length, offered_at, copies, taken_for_lost: None, resent: 0, is_wanted: false, is_settled: false };
         self.end += 1;
     }
 

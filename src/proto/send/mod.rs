@@ -43,6 +43,8 @@ const WINDOW_UNKNOWN: Duration = Duration::from_millis(250);
 const QUEUE_MAX: Duration = Duration::from_millis(40);
 /// What goes again may wait so many times longer, since it has waited already.
 const QUEUE_RESENT: u32 = 2;
+/// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
+const MISSED_WITHIN: Duration = Duration::from_millis(15);
 /// How often a frame is sent again at most.
 const RESENT_MAX: u8 = 4;
 /// A frame on its way is forgotten so long after it is of no use any more.
@@ -50,6 +52,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_millis(500);
 /// As long as frames wait they are looked at this often, at least and at most.
 const LOOK_MIN: Duration = Duration::from_micros(200);
 const LOOK_MAX: Duration = Duration::from_millis(5);
+/// What waits here counts so many times when a worse uplink is compared with better ones: the frames behind it wait, too.
+const IMPATIENCE: u32 = 2;
 /// A metered uplink is used as if frames took so much longer by it.
 const METERED_PENALTY: Duration = Duration::from_millis(100);
 
@@ -113,6 +117,7 @@ pub struct Sender<F> {
     /// Numbers that are to be sent again, the lowest first.
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
+    resent_at: Option<Instant>,
     window: Duration,
     newest_feedback: Option<PeerTime>,
     /// From the peer's clock to ours: the least of late.
@@ -130,10 +135,11 @@ impl<F> Sender<F> {
         Self {
             queue: Queue::default(),
             flight: Flight::new(next),
-            routes: std::array::from_fn(|_| Route::default()),
+            routes: std::array::from_fn(|number| UplinkId::new(number as u8).map(Route::new).unwrap_or_default()),
             usable: UplinkSet::EMPTY,
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
+            resent_at: None,
             window: WINDOW_UNKNOWN,
             newest_feedback: None,
             return_transit: None,
@@ -161,10 +167,15 @@ impl<F> Sender<F> {
         self.usable
     }
 
-    /// Whether a frame that is lost, and missed within `missed_within` then, can be sent again in time.
+    /// Whether a frame that is lost can be sent again in time.
+    fn can_recover(&self) -> bool {
+        self.shortest_round_trip().is_some_and(|round_trip| round_trip + MISSED_WITHIN < self.patience())
+    }
+
+    /// Whether the peer has to wait for what is sent again: it can be in time, or something is under way still.
     #[must_use]
-    pub fn can_recover(&self, missed_within: Duration) -> bool {
-        self.shortest_round_trip().is_some_and(|round_trip| round_trip + missed_within < self.patience())
+    pub fn recovers(&self, now: Instant) -> bool {
+        self.can_recover() || self.resent_at.is_some_and(|at| now.since(at) < self.window * 2)
     }
 
     /// How many frames wait.
@@ -226,7 +237,7 @@ impl<F> Sender<F> {
     pub fn on_probe_answered(&mut self, now: Instant, uplink: UplinkId, sent_at: Instant, answered_at: u64) {
         let route = &mut self.routes[uplink.index()];
         route.on_transit(now, sent_at, PeerTime::from_nanos(answered_at).transit_since(sent_at));
-        route.on_round_trip(now.since(sent_at));
+        route.on_round_trip(now, now.since(sent_at));
     }
 
     /// How long a frame may take beyond the shortest way: the window less a part of the way itself, so that a window
@@ -274,17 +285,21 @@ impl<F> Sender<F> {
         }
         match open {
             Some((_, _, open)) if open == best => Choice::Send(open),
-            // By the better one all that waits here would have come when the frame comes by this one.
-            Some((cost, arrival, open)) if arrival <= deadline && cost <= best_cost.plus(self.backlog(best)) => {
-                Choice::Send(open)
-            }
+            // By the better ones all that waits here would have come when the frame comes by this one.
+            Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
+            Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
+            // The oldest could still come by the better ones, but in its wake this one would never be used.
+            Some((_, arrival, _)) if self.deadline(now).is_some_and(|deadline| arrival <= deadline) => Choice::TooLate,
             _ => Choice::Wait,
         }
     }
 
-    /// How long an uplink would need for all that waits.
-    fn backlog(&self, uplink: UplinkId) -> Duration {
-        self.routes[uplink.index()].time_for(self.queue.bytes())
+    /// How long the uplinks by which a frame would arrive before that would need for all that waits.
+    fn backlog(&self, now: Instant, before: PeerTime) -> Duration {
+        let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
+        let better = better.filter(|route| route.arrival(now, 0).is_some_and(|arrival| arrival < before));
+        let rate = better.map(Route::rate).sum::<u64>().max(1);
+        Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
     }
 
     /// The next frame to send for the first time.
@@ -335,6 +350,9 @@ impl<F> Sender<F> {
     /// `None`: not yet. `Some(None)`: not at all.
     fn resend(&mut self, now: Instant, sequence: u64) -> Option<Option<Resend>> {
         let Some(record) = self.flight.get(sequence).copied() else { return Some(None) };
+        if !self.can_recover() {
+            return Some(self.give_up(sequence));
+        }
         let elsewhere = self.usable.without(record.uplinks());
         let candidates = if elsewhere.is_empty() { self.usable } else { elsewhere };
         let arrivals = candidates.iter().filter_map(|uplink| {
@@ -354,6 +372,7 @@ impl<F> Sender<F> {
             self.routes[displaced.uplink.index()].on_settled(record.length);
         }
         self.counters.resent += 1;
+        self.resent_at = Some(now);
         Some(Some(Resend { uplink, sequence, length: record.length }))
     }
 

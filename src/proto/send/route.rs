@@ -11,9 +11,14 @@ use std::time::Duration;
 use super::capacity::Capacity;
 use super::peer_time::{PeerTime, Transit};
 use crate::proto::time::{Instant, nanos};
+use crate::proto::uplink::UplinkId;
 
-/// How long the shortest transit is remembered: twice this at most.
+/// How long the shortest transit is remembered, twice this at most, and by how much longer by each uplink than by the one
+/// before it.
 const BASE_MEMORY: Duration = Duration::from_secs(10);
+const BASE_MEMORY_STEP: Duration = Duration::from_millis(700);
+/// For so long at its end nothing may wait.
+const DRAINED_FOR: Duration = Duration::from_millis(300);
 /// A transit longer than the shortest by less than this has not waited.
 const WAITED_MIN: Duration = Duration::from_millis(4);
 /// A frame that is overdue by less than this is not given up.
@@ -21,6 +26,10 @@ const OVERDUE_MIN: Duration = Duration::from_millis(10);
 /// Variation allowed for, in units of what is measured, and at most.
 const VARIATIONS: u32 = 4;
 const VARIATION_MAX: Duration = Duration::from_millis(50);
+/// How late a frame may be that later ones have overtaken, and how long until what was seen of that counts half.
+const REORDERING_MIN: Duration = Duration::from_millis(2);
+const REORDERING_MAX: Duration = Duration::from_millis(30);
+const REORDERING_HALF_LIFE: Duration = Duration::from_secs(2);
 /// Without a word from the peer so much is sent into an uplink beyond a round trip's worth.
 const UNHEARD_FOR: Duration = Duration::from_millis(200);
 /// The same, in bytes, for an uplink that is believed to carry next to nothing.
@@ -31,6 +40,14 @@ const UNHEARD_BYTES: u64 = 8 * 1514;
 struct RecentLeast {
     current: Transit,
     previous: Transit,
+    since: Instant,
+}
+
+/// The same, of round trips.
+#[derive(Clone, Copy, Debug)]
+struct RecentShortest {
+    current: Duration,
+    previous: Duration,
     since: Instant,
 }
 
@@ -48,6 +65,7 @@ pub struct Limits {
 pub struct Route {
     /// What the user has set.
     pub limits: Limits,
+    number: u32,
     base: Option<RecentLeast>,
     last_transit: Option<Transit>,
     variation: u64,
@@ -58,13 +76,21 @@ pub struct Route {
     last_arrival: Option<PeerTime>,
     /// Since when something should have come by it, and nothing has.
     paused_since: Option<PeerTime>,
-    round_trip: Option<Duration>,
+    round_trip: Option<RecentShortest>,
+    /// How late frames were that later ones had overtaken, and when that was seen.
     reordering: Duration,
+    reordering_since: Instant,
     /// By our clock: when `rate_max` lets the next frame go.
     allowed_at: Instant,
 }
 
 impl Route {
+    /// One that nothing is known of.
+    #[must_use]
+    pub fn new(uplink: UplinkId) -> Self {
+        Self { number: uplink.number().into(), ..Self::default() }
+    }
+
     /// What was sent at `sent_at` took this long to the peer.
     pub fn on_transit(&mut self, now: Instant, sent_at: Instant, transit: Transit) {
         self.paused_since.take_if(|since| PeerTime::arrival(sent_at, transit) > *since);
@@ -74,16 +100,27 @@ impl Route {
         }
         self.base = Some(match self.base {
             None => RecentLeast { current: transit, previous: transit, since: now },
-            Some(least) if now >= least.since + BASE_MEMORY => {
+            Some(least) if now >= least.since + self.memory() => {
                 RecentLeast { current: transit, previous: least.current, since: now }
             }
             Some(least) => RecentLeast { current: least.current.min(transit), ..least },
         });
     }
 
+    /// Each uplink's period is another one, so that not all of them make room at the same time.
+    fn memory(&self) -> Duration {
+        BASE_MEMORY + BASE_MEMORY_STEP * self.number
+    }
+
     /// A round trip took this long.
-    pub fn on_round_trip(&mut self, round_trip: Duration) {
-        self.round_trip = Some(round_trip);
+    pub fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
+        self.round_trip = Some(match self.round_trip {
+            None => RecentShortest { current: round_trip, previous: round_trip, since: now },
+            Some(shortest) if now >= shortest.since + BASE_MEMORY => {
+                RecentShortest { current: round_trip, previous: shortest.current, since: now }
+            }
+            Some(shortest) => RecentShortest { current: shortest.current.min(round_trip), ..shortest },
+        });
     }
 
     /// The peer's clock has stepped, ahead or back: what was learned is moved with it.
@@ -119,21 +156,30 @@ impl Route {
         self.base.map(|least| least.current.min(least.previous))
     }
 
-    /// A frame may be overtaken by those sent up to so much later, the peer has found.
-    pub fn set_reordering(&mut self, reordering: Duration) {
-        self.reordering = reordering;
+    /// A frame that was taken for lost has come by it, up to so much later than it was expected.
+    pub fn on_overtaken(&mut self, now: Instant, late: Duration) {
+        let wanted = (late + late / 4).clamp(REORDERING_MIN, REORDERING_MAX);
+        if wanted > self.reordering(now) {
+            (self.reordering, self.reordering_since) = (wanted, now);
+        }
     }
 
-    /// Whether a frame that was expected then may come yet, though later ones have come by `newest`.
-    #[must_use]
-    pub fn may_still_overtake(&self, expected_at: PeerTime, newest: PeerTime) -> bool {
-        !self.reordering.is_zero() && newest < expected_at.plus(self.reordering)
+    fn reordering(&self, now: Instant) -> Duration {
+        let halvings = nanos(now.since(self.reordering_since)) / nanos(REORDERING_HALF_LIFE);
+        self.reordering / 2_u32.saturating_pow(u32::try_from(halvings).unwrap_or(u32::MAX))
     }
 
-    /// The last round trip.
+    /// Whether a frame that was expected then may come yet, though by `at` later ones have.
     #[must_use]
-    pub const fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+    pub fn may_still_come(&self, now: Instant, expected_at: PeerTime, at: PeerTime) -> bool {
+        let reordering = self.reordering(now);
+        reordering >= REORDERING_MIN / 2 && at < expected_at.plus(reordering)
+    }
+
+    /// The shortest round trip of late.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.map(|shortest| shortest.current.min(shortest.previous))
     }
 
     /// How far the variation of transits excuses a frame.
@@ -160,7 +206,9 @@ impl Route {
         self.in_flight
     }
 
-    fn rate(&self) -> u64 {
+    /// What may be sent by it, in bytes of frame per second.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
         self.capacity.usable().min(self.limits.rate_max.unwrap_or(u64::MAX)).max(1)
     }
 
@@ -192,14 +240,21 @@ impl Route {
         Some(self.free_at.map_or(soonest, |free_at| free_at.max(soonest)).plus(self.service(length)))
     }
 
+    /// At the end of each period nothing may wait on the way: what is seen then is the shortest transit, and not that of a
+    /// queue that we keep up ourselves.
+    fn queue_max(&self, now: Instant, queue_max: Duration) -> Duration {
+        let drains = self.base.is_some_and(|least| now + DRAINED_FOR >= least.since + self.memory());
+        if drains { Duration::ZERO } else { queue_max }
+    }
+
     /// Whether a frame may be sent now, when others may wait for `queue_max` on the way.
     #[must_use]
     pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
-        self.queue(now) <= queue_max && self.in_flight <= self.in_flight_max() && self.allowed_at <= now
+        self.queue(now) <= self.queue_max(now, queue_max) && self.in_flight <= self.in_flight_max() && self.allowed_at <= now
     }
 
     fn in_flight_max(&self) -> u64 {
-        let longest = nanos(self.round_trip.unwrap_or_default() + UNHEARD_FOR);
+        let longest = nanos(self.round_trip().unwrap_or_default() + UNHEARD_FOR);
         let bytes = u128::from(self.rate()) * u128::from(longest) / 1_000_000_000;
         u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(UNHEARD_BYTES)
     }
@@ -210,7 +265,7 @@ impl Route {
         if self.in_flight > self.in_flight_max() {
             return None;
         }
-        let wait = self.queue(now).saturating_sub(queue_max);
+        let wait = self.queue(now).saturating_sub(self.queue_max(now, queue_max));
         Some((now + wait).max(self.allowed_at))
     }
 
@@ -258,7 +313,7 @@ impl Route {
 
     /// The peer is another one: nothing is known.
     pub fn forget(&mut self) {
-        *self = Self { limits: self.limits, allowed_at: self.allowed_at, ..Self::default() };
+        *self = Self { limits: self.limits, number: self.number, allowed_at: self.allowed_at, ..Self::default() };
     }
 }
 

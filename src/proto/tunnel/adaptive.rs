@@ -132,10 +132,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     /// Whether what is lost can be sent again in time.
-    pub(super) fn recovers(&self) -> bool {
+    pub(super) fn recovers(&self, now: Instant) -> bool {
         match &self.outbound {
             Outbound::AtOnce(_) => false,
-            Outbound::Adaptive(sender) => sender.can_recover(MISSED_WITHIN),
+            Outbound::Adaptive(sender) => sender.recovers(now),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  0 window in µs (4)   4 next (4)   8 count (1)   9 length (2)
-//!        11 for each uplink: 0 uplink (1)  1 highest (4)  5 age in µs (4)  9 bytes (4)  13 reordering in ms (1)
+//!        11 for each uplink: 0 uplink (1)  1 highest (4)  5 age in µs (4)  9 bytes (4)
 //!           then `length` bytes, a bit for each number from `next` on, lowest first: 1 if it has come
 //! ```
 //! All numbers are the low 32 bits of what they count.
@@ -18,7 +18,7 @@ pub const SEEN_BYTES_MAX: usize = 512;
 pub const SEEN_MAX: u64 = SEEN_BYTES_MAX as u64 * 8;
 
 const HEAD_LENGTH: usize = 11;
-const ARRIVALS_LENGTH: usize = 14;
+const ARRIVALS_LENGTH: usize = 13;
 
 /// The longest feedback, in bytes.
 pub const FEEDBACK_LENGTH_MAX: usize = HEAD_LENGTH + UPLINKS_MAX * ARRIVALS_LENGTH + SEEN_BYTES_MAX;
@@ -32,8 +32,6 @@ pub struct Arrivals {
     pub age_micros: u32,
     /// Bytes of frame that had come by it by then.
     pub bytes: u32,
-    /// How much later than later ones a frame may come by it, in milliseconds.
-    pub reordering_millis: u8,
 }
 
 /// All of it.
@@ -92,7 +90,6 @@ impl Feedback {
             out.put_u32(arrivals.highest);
             out.put_u32(arrivals.age_micros);
             out.put_u32(arrivals.bytes);
-            out.put_u8(arrivals.reordering_millis);
         }
         out.put_slice(&self.seen[..usize::from(self.seen_bytes)]);
     }
@@ -114,7 +111,6 @@ impl Feedback {
                 highest: fields.get_u32(),
                 age_micros: fields.get_u32(),
                 bytes: fields.get_u32(),
-                reordering_millis: fields.get_u8(),
             };
             feedback.set_arrivals(uplink, arrivals);
         }
