@@ -31,7 +31,7 @@ const REKEY_INTERVAL: Duration = Duration::from_secs(120);
 /// IP and UDP headers of a datagram.
 const IP_AND_UDP: usize = 28;
 /// What keeps a course's draws from being those of the world of the same seed.
-const SALT: u64 = 0x0063_6f75_7273_65;
+const SALT: u64 = 0x0000_636f_7572_7365;
 
 /// What an uplink carries from the box.
 #[derive(Clone, Debug)]

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(bound(&course(uplinks.clone(), 5, 4), 3), Some(4));
         assert_eq!(bound(&course(uplinks, 5, 4), 2), Some(2), "5 at 6, and 15 at 16");
         // The end of a lap is the beginning of the next.
-        assert_eq!(bound(&course(vec![uplink(trace(&[3, 6, 10], 10), 0)], 5, 4), 0), Some(1), "0 at 0");
+        assert_eq!(bound(&course(vec![uplink(trace(&[3, 6, 10], 10), 0)], 5, 4), 0), Some(2), "0 and 10");
     }
 
     #[test]

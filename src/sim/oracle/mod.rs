@@ -187,8 +187,9 @@ impl Oracle {
     pub fn on_arriving(&mut self, arrived: &Arrived) {
         let receiver = &mut self.receivers[arrived.to];
         receiver.handed += 1;
-        if !arrived.is_heard {
-            receiver.silent[arrived.uplink.index()] = Some(arrived.clock);
+        // Also of others: where all were silent, one that is heard again excuses them.
+        for uplink in arrived.silent.iter() {
+            receiver.silent[uplink.index()] = Some(arrived.clock);
         }
     }
 

@@ -104,8 +104,8 @@ pub struct Arrived {
     pub sender_life: u32,
     /// The end's clock.
     pub clock: Instant,
-    /// Whether the end counts the uplink as alive.
-    pub is_heard: bool,
+    /// The uplinks that the end does not count as alive.
+    pub silent: UplinkSet,
     /// Whether the end knows that the peer is at the datagram's source.
     pub is_known_source: bool,
     /// When its way last reordered or duplicated.

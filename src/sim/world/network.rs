@@ -90,6 +90,7 @@ impl World {
     pub(super) fn hand_datagram(&mut self, to: usize, uplink: UplinkId, parcel: Parcel) -> Step {
         let clock = self.ends[to].clock(self.now);
         let reordered = self.lines[uplink.index()].reordered[1 - to];
+        let uplinks = (0..self.lines.len()).map(Self::id);
         self.set_time_of_day(to);
         let End { endpoint: Some(endpoint), host, .. } = &mut self.ends[to] else { return Ok(()) };
         let tunnel = endpoint.tunnel_mut(0);
@@ -99,7 +100,7 @@ impl World {
             uplink,
             sender_life: parcel.sender_life,
             clock,
-            is_heard: tunnel.uplink(uplink).is_heard(clock),
+            silent: uplinks.filter(|uplink| !tunnel.uplink(*uplink).is_heard(clock)).collect(),
             is_known_source: tunnel.uplink(uplink).is_of_peer() && (to == BOX || tunnel.path(uplink) == Some(path)),
             reordered,
             sent_at: parcel.sent_at,
