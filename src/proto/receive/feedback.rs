@@ -109,18 +109,25 @@ pub(super) type NewestByUplink = [Option<Newest>; UPLINKS_MAX];
 
 impl<T> Receiver<T> {
     /// What has come, and whether frames are missing.
-    pub fn feedback(&self, now: Instant) -> (Feedback, bool) {
+    pub fn feedback(&mut self, now: Instant) -> (Feedback, bool) {
         let window = self.window.unwrap_or_default();
         let next = if self.window.is_some() { self.reorder.next() } else { self.end.saturating_sub(SEEN_UNORDERED) };
         let window_micros = u32::try_from(window.as_micros()).unwrap_or(u32::MAX);
         let mut feedback = Feedback::new(window_micros, seq::truncate(next));
         for uplink in UplinkId::all() {
+            let fastest = self.bursts[uplink.index()].take_fastest();
             let newest = self.newest[uplink.index()].filter(|newest| now.since(newest.at) < TOLD_FOR);
-            if let Some(Newest { highest, at, bytes }) = newest {
-                let age_micros = u32::try_from(now.since(at).as_micros()).unwrap_or(u32::MAX);
-                let (highest, bytes) = (seq::truncate(highest), seq::truncate(bytes));
-                feedback.set_arrivals(uplink, Arrivals { highest, age_micros, bytes });
+            if newest.is_none() && fastest == 0 {
+                continue;
             }
+            let burst_kilobytes = u32::try_from(fastest / 1000).unwrap_or(u32::MAX);
+            let arrivals = newest.map_or(Arrivals { burst_kilobytes, ..Arrivals::NONE }, |newest| Arrivals {
+                highest: seq::truncate(newest.highest),
+                age_micros: u32::try_from(now.since(newest.at).as_micros()).unwrap_or(Arrivals::NONE.age_micros - 1),
+                bytes: seq::truncate(newest.bytes),
+                burst_kilobytes,
+            });
+            feedback.set_arrivals(uplink, arrivals);
         }
         let mut has_gap = false;
         for sequence in next..self.end.min(next + SEEN_MAX) {
@@ -136,6 +143,7 @@ impl<T> Receiver<T> {
     /// A frame has come by `uplink`, `received` being all that has.
     #[inline]
     pub fn note_arrival(&mut self, now: Instant, uplink: UplinkId, received: Traffic) {
+        self.bursts[uplink.index()].on_frame(now, received.bytes);
         let newest = &mut self.newest[uplink.index()];
         if let Some(sequence) = self.taken.take()
             && newest.is_none_or(|newest| sequence > newest.highest)

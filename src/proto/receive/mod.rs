@@ -1,5 +1,6 @@
 //! The receiving half: each frame once ([`dedup`]), in order ([`reorder`]), and no later than it must be ([`passage`]).
 
+pub mod burst;
 pub mod dedup;
 pub mod feedback;
 pub mod passage;
@@ -7,6 +8,7 @@ pub mod reorder;
 
 use std::time::Duration;
 
+use burst::BurstMeter;
 use dedup::{Dedup, Seen};
 use feedback::NewestByUplink;
 use passage::Passage;
@@ -68,6 +70,7 @@ pub struct Receiver<T> {
     reorder: Reorder<T>,
     passages: [Option<Passage>; UPLINKS_MAX],
     newest: NewestByUplink,
+    bursts: [BurstMeter; UPLINKS_MAX],
     /// The number of the frame that has just been taken.
     taken: Option<u64>,
     live: UplinkSet,
@@ -95,6 +98,7 @@ impl<T> Receiver<T> {
             reorder: Reorder::new(0),
             passages: [const { None }; UPLINKS_MAX],
             newest: [None; UPLINKS_MAX],
+            bursts: [BurstMeter::default(); UPLINKS_MAX],
             taken: None,
             live: UplinkSet::EMPTY,
             announced: None,

@@ -20,6 +20,8 @@ const SAMPLE_MIN: Duration = Duration::from_millis(15);
 const AVERAGED_OVER: Duration = Duration::from_millis(100);
 /// How long the most seen of an idle uplink is remembered: twice this at most.
 const MOST_MEMORY: Duration = Duration::from_secs(1);
+/// The same, of what bursts have shown, which are rarer.
+const EXPLORED_MEMORY: Duration = Duration::from_secs(10);
 /// What may be tried while nothing waits, in quarters of what has been seen: twice as much, but only a quarter more where
 /// frames did wait a while ago.
 const GROWTH_QUARTERS: u64 = 8;
@@ -52,11 +54,20 @@ pub struct Capacity {
     is_busy: bool,
     busy_at: Option<PeerTime>,
     newest: Option<PeerTime>,
+    explored: Option<RecentMost>,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { begun: None, rate: RATE_INITIAL, most: None, is_busy: false, busy_at: None, newest: None }
+        Self {
+            begun: None,
+            rate: RATE_INITIAL,
+            most: None,
+            is_busy: false,
+            busy_at: None,
+            newest: None,
+            explored: None,
+        }
     }
 }
 
@@ -105,6 +116,19 @@ impl Capacity {
         self.rate = most.current.max(most.previous).max(RATE_INITIAL.min(self.rate));
     }
 
+    /// Frames sent all at once came this fast, in bytes per second. Where frames wait, that says nothing new.
+    pub fn on_burst(&mut self, at: PeerTime, rate: u64) {
+        if self.is_busy {
+            self.explored = None;
+        } else if rate > 0 {
+            let explored = self.explored.get_or_insert(RecentMost { current: 0, previous: 0, since: at });
+            if at.since(explored.since) >= EXPLORED_MEMORY {
+                *explored = RecentMost { current: 0, previous: explored.current, since: at };
+            }
+            explored.current = explored.current.max(rate);
+        }
+    }
+
     /// What it is believed to carry at least, in bytes per second.
     #[must_use]
     pub fn rate(&self) -> u64 {
@@ -119,7 +143,8 @@ impl Capacity {
         }
         let is_known = self.busy_at.zip(self.newest).is_some_and(|(busy_at, newest)| newest.since(busy_at) < KNOWN_FOR);
         let quarters = if is_known { GROWTH_QUARTERS_KNOWN } else { GROWTH_QUARTERS };
-        self.rate().saturating_mul(quarters) / 4
+        let explored = self.explored.map_or(0, |explored| explored.current.max(explored.previous));
+        (self.rate().saturating_mul(quarters) / 4).max(explored)
     }
 
     /// Whether frames wait on the way, so that [`Self::rate`] is all there is.

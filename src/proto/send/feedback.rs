@@ -55,6 +55,10 @@ impl<F> Sender<F> {
 
     fn on_arrivals(&mut self, now: Instant, at: PeerTime, uplink: UplinkId, arrival: Arrivals, sent_bytes: u64) {
         let index = uplink.index();
+        self.routes[index].on_burst(at, u64::from(arrival.burst_kilobytes) * 1000);
+        if arrival.age_micros == Arrivals::NONE.age_micros {
+            return;
+        }
         let highest = seq::extend(arrival.highest, self.flight.end());
         let arrived_at = at.minus(Duration::from_micros(arrival.age_micros.into()));
         let copy = self.flight.get(highest).and_then(|record| record.copy_by(uplink));
@@ -130,9 +134,24 @@ impl<F> Sender<F> {
         }
     }
 }
-impl<F> Sender<F> { pub(super) fn debug(&self, now: Instant) { 
-  if std::env::var("DBG").is_ok() && (now.as_nanos()/1_000_000) % 200 < 10 {
-   eprint!("{now:?} w={} wanted={} ", self.queue.frames(), self.wanted.len());
-   for u in self.usable.iter() { let r=&self.routes[u.index()]; eprint!("| {} rate={}k busy={} infl={} q={:?} paused={} var={:?}", u.number(), r.capacity().rate()/125, r.capacity().is_busy(), r.in_flight(), r.queue(now), r.is_paused(), r.patience()); }
-   eprintln!(" {:?}", self.counters);
- }}}
+impl<F> Sender<F> {
+    pub(super) fn debug(&self, now: Instant) {
+        if std::env::var("DBG").is_ok() {
+            eprint!("{now:?} w={} wanted={} ", self.queue.frames(), self.wanted.len());
+            for u in self.usable.iter() {
+                let r = &self.routes[u.index()];
+                eprint!(
+                    "| {} rate={}k busy={} infl={} q={:?} paused={} var={:?}",
+                    u.number(),
+                    r.capacity().rate() / 125,
+                    r.capacity().is_busy(),
+                    r.in_flight(),
+                    r.queue(now),
+                    r.is_paused(),
+                    r.patience()
+                );
+            }
+            eprintln!(" {:?}", self.counters);
+        }
+    }
+}

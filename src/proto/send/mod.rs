@@ -15,6 +15,7 @@
 pub mod budget;
 pub mod capacity;
 pub mod classify;
+pub mod explore;
 mod feedback;
 pub mod flight;
 pub mod peer_time;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use budget::Budget;
 use classify::Flow;
+use explore::Explorer;
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
 use queue::{Queue, Waiting};
@@ -118,6 +120,7 @@ pub struct Sender<F> {
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
     resent_at: Option<Instant>,
+    explorer: Explorer,
     window: Duration,
     newest_feedback: Option<PeerTime>,
     /// From the peer's clock to ours: the least of late.
@@ -140,6 +143,7 @@ impl<F> Sender<F> {
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
             resent_at: None,
+            explorer: Explorer::default(),
             window: WINDOW_UNKNOWN,
             newest_feedback: None,
             return_transit: None,
@@ -318,6 +322,7 @@ impl<F> Sender<F> {
                     let copy = self.copy_sent(now, uplink, length);
                     self.flight.push(length, offered_at, copy);
                     self.budget.on_sent(now, length);
+                    self.explorer.on_sent(uplink);
                     return Some(Dispatch { uplink, sequence, frame, length });
                 }
             }
@@ -345,6 +350,18 @@ impl<F> Sender<F> {
             }
         }
         None
+    }
+
+    /// The next frame to send by an idle uplink, too, to find out what that can do.
+    pub fn poll_explore(&mut self) -> Option<Resend> {
+        let idle = self.usable.iter().filter(|uplink| {
+            let route = &self.routes[uplink.index()];
+            route.in_flight() == 0 && !route.limits.is_metered && !route.is_paused()
+        });
+        let (uplink, place) = self.explorer.poll(idle.collect())?;
+        let sequence = self.flight.end().checked_sub(place)?;
+        let length = self.flight.get(sequence)?.length;
+        Some(Resend { uplink, sequence, length })
     }
 
     /// `None`: not yet. `Some(None)`: not at all.

@@ -146,6 +146,11 @@ impl Route {
         self.capacity.on_received(at, received, waited);
     }
 
+    /// Frames that came close together came this fast, in bytes per second, by a report of `at`.
+    pub fn on_burst(&mut self, at: PeerTime, rate: u64) {
+        self.capacity.on_burst(at, rate);
+    }
+
     fn waited_min(&self) -> Duration {
         WAITED_MIN.max(Duration::from_nanos(self.variation) * 2)
     }
@@ -250,7 +255,9 @@ impl Route {
     /// Whether a frame may be sent now, when others may wait for `queue_max` on the way.
     #[must_use]
     pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
-        self.queue(now) <= self.queue_max(now, queue_max) && self.in_flight <= self.in_flight_max() && self.allowed_at <= now
+        self.queue(now) <= self.queue_max(now, queue_max)
+            && self.in_flight <= self.in_flight_max()
+            && self.allowed_at <= now
     }
 
     fn in_flight_max(&self) -> u64 {

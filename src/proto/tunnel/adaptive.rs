@@ -113,6 +113,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
                 payload: dispatch.frame,
             });
         }
+        while self.resends.len() < RESENDS_WAITING_MAX
+            && let Some(resend) = sender.poll_explore()
+        {
+            self.uplinks[resend.uplink.index()].sent.add(resend.length as usize);
+            self.resends.push_back(resend);
+        }
         self.drops.add_many(DropReason::TooLate, sender.counters().too_late - dropped_before);
     }
 

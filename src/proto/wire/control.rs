@@ -362,8 +362,9 @@ mod tests {
     }
 
     fn any_feedback() -> impl Strategy<Value = Feedback> {
-        let arrivals = any::<(u32, u32, u32)>()
-            .prop_map(|(highest, age_micros, bytes)| Arrivals { highest, age_micros, bytes });
+        let arrivals = any::<(u32, u32, u32, u32)>().prop_map(|(highest, age_micros, bytes, burst_kilobytes)| {
+            Arrivals { highest, age_micros, bytes, burst_kilobytes }
+        });
         let arrivals = proptest::collection::vec(proptest::option::of(arrivals), UPLINKS_MAX);
         let seen = proptest::collection::vec(0..SEEN_MAX, 0..100);
         (any::<u32>(), any::<u32>(), arrivals, seen).prop_map(|(window_micros, next, arrivals, seen)| {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset  0 window in µs (4)   4 next (4)   8 count (1)   9 length (2)
-//!        11 for each uplink: 0 uplink (1)  1 highest (4)  5 age in µs (4)  9 bytes (4)
+//!        11 for each uplink: 0 uplink (1)  1 highest (4)  5 age in µs (4)  9 bytes (4)  13 burst in kB/s (4)
 //!           then `length` bytes, a bit for each number from `next` on, lowest first: 1 if it has come
 //! ```
 //! All numbers are the low 32 bits of what they count.
@@ -18,7 +18,7 @@ pub const SEEN_BYTES_MAX: usize = 512;
 pub const SEEN_MAX: u64 = SEEN_BYTES_MAX as u64 * 8;
 
 const HEAD_LENGTH: usize = 11;
-const ARRIVALS_LENGTH: usize = 13;
+const ARRIVALS_LENGTH: usize = 17;
 
 /// The longest feedback, in bytes.
 pub const FEEDBACK_LENGTH_MAX: usize = HEAD_LENGTH + UPLINKS_MAX * ARRIVALS_LENGTH + SEEN_BYTES_MAX;
@@ -28,10 +28,19 @@ pub const FEEDBACK_LENGTH_MAX: usize = HEAD_LENGTH + UPLINKS_MAX * ARRIVALS_LENG
 pub struct Arrivals {
     /// The highest number that came by it.
     pub highest: u32,
-    /// How long before this was sent that one came, in microseconds.
+    /// How long before this was sent that one came, in microseconds; [`u32::MAX`] if none came of late but copies of what
+    /// others had brought, which say nothing of when.
     pub age_micros: u32,
     /// Bytes of frame that had come by it by then.
     pub bytes: u32,
+    /// How fast frames that came close together came since the last report, in kilobytes of frame per second; 0 if none
+    /// did.
+    pub burst_kilobytes: u32,
+}
+
+impl Arrivals {
+    /// Nothing.
+    pub const NONE: Self = Self { highest: 0, age_micros: u32::MAX, bytes: 0, burst_kilobytes: 0 };
 }
 
 /// All of it.
@@ -90,6 +99,7 @@ impl Feedback {
             out.put_u32(arrivals.highest);
             out.put_u32(arrivals.age_micros);
             out.put_u32(arrivals.bytes);
+            out.put_u32(arrivals.burst_kilobytes);
         }
         out.put_slice(&self.seen[..usize::from(self.seen_bytes)]);
     }
@@ -111,6 +121,7 @@ impl Feedback {
                 highest: fields.get_u32(),
                 age_micros: fields.get_u32(),
                 bytes: fields.get_u32(),
+                burst_kilobytes: fields.get_u32(),
             };
             feedback.set_arrivals(uplink, arrivals);
         }

@@ -202,12 +202,6 @@ impl World {
     /// Sends all that the core wants sent of frames, and remembers what it may want sent again.
     fn drain_frames(&mut self, from: usize) -> Step {
         let mode = self.plan.ends[from].scheduler.mode;
-        while let Some(resend) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_resend(0)) {
-            let Some((number, bytes)) = self.ends[from].kept.get(&resend.sequence).cloned() else {
-                return Err(self.objection(format!("end {from} wants {resend:?}, which need not be kept")));
-            };
-            self.transmit(from, resend.uplink, bytes, Cargo::Frame(number));
-        }
         while let Some(transmit) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_frame(0)) {
             let Some((_, number)) = frame::read(&transmit.payload) else {
                 return Err(self.objection(format!("end {from} sends a frame that was never offered")));
@@ -220,6 +214,12 @@ impl World {
             for uplink in transmit.uplinks.iter() {
                 self.transmit(from, uplink, bytes.clone(), Cargo::Frame(number));
             }
+        }
+        while let Some(resend) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_resend(0)) {
+            let Some((number, bytes)) = self.ends[from].kept.get(&resend.sequence).cloned() else {
+                return Err(self.objection(format!("end {from} wants {resend:?}, which need not be kept")));
+            };
+            self.transmit(from, resend.uplink, bytes, Cargo::Frame(number));
         }
         if let Some(kept_from) = self.ends[from].tunnel().map(|tunnel| tunnel.kept_from()) {
             self.ends[from].kept = self.ends[from].kept.split_off(&kept_from);
