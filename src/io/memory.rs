@@ -3,15 +3,17 @@
 use std::io;
 use std::rc::Rc;
 
-use super::buffers::{Arena, Room, Size, Slots};
+use super::buffers::{Arena, Lease, Room, Size, Slots};
 use super::datagram_port::receive::RECEIVE_PREFIX_MAX;
 use super::datagram_port::send::SENDS_MAX;
 use super::provided::{ProvidedBuffers, provided_buffers};
-use super::tap_port::reading::READS_MAX;
+use super::tap_port::reading::{OutboundFrame, READS_MAX};
 use super::tap_port::writing::WRITES_MAX;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::proto::session::cipher::TAG_LENGTH;
 use crate::proto::session::transport::OVERHEAD;
 use crate::proto::stats::DropReason;
+use crate::proto::tunnel::Payload;
 
 /// Small slots that all hands together can need, beside those that wait for datagrams: those that wait for frames, those
 /// held to restore order by so many tunnels, those on their way out (control messages, headers of super-frames).
@@ -25,6 +27,8 @@ const TUNNELS_HOLDING_MAX: usize = 4;
 /// of frames that are held to restore order or on their way out.
 const LARGE_SLOTS: usize = READS_MAX + LARGE_SLOTS_FILLED;
 const LARGE_SLOTS_FILLED: usize = 128;
+/// Beside those that are reserved, so many are left for what comes in.
+const LARGE_SLOTS_SPARED: usize = 32;
 /// A small slot holds at least this, so that slots are aligned and MTUs may grow a little.
 const SMALL_SLOT_MIN: usize = 2048;
 /// A large slot holds 64 KiB, the most that a super-frame or datagrams received together can be, and what is put in
@@ -64,6 +68,35 @@ const fn small_bytes_max(tunnels: usize) -> usize {
 fn is_scarce(arena: &Arena, provided: &ProvidedBuffers) -> bool {
     let size = provided.size();
     size == Size::Large && arena.free_slots(size) + provided.given() < SLOTS_RESERVED + provided_buffers(size)
+}
+
+/// Whether what waits for an uplink, or is kept to be sent again, may take up large slots: those that it leaves free are
+/// enough to receive by and to read the TAP into.
+fn may_hold_large(arena: &Arena) -> bool {
+    arena.slots_of(Size::Large) == 0 || arena.free_slots(Size::Large) > SLOTS_RESERVED + LARGE_SLOTS_SPARED
+}
+
+/// Moves a frame that will have to wait for an uplink out of its large slot, if those are scarce.
+///
+/// # Errors
+/// If small slots are scarce, too.
+#[inline]
+pub fn settle(arena: &Rc<Arena>, frame: OutboundFrame) -> Result<OutboundFrame, DropReason> {
+    if may_hold_large(arena) {
+        return Ok(frame);
+    }
+    if arena.free_slots(Size::Small) <= SLOTS_RESERVED {
+        return Err(DropReason::NoBuffer);
+    }
+    let body = frame.body.as_ref().map_or(&[][..], Lease::bytes);
+    let head = arena.copy_with_room([frame.head.bytes(), body], TAG_LENGTH).ok_or(DropReason::NoBuffer)?;
+    Ok(OutboundFrame { head, body: None })
+}
+
+/// Whether a datagram that has been sent may be kept.
+#[inline]
+pub fn may_keep(arena: &Arena) -> bool {
+    may_hold_large(arena) || arena.free_slots(Size::Small) > SLOTS_RESERVED
 }
 
 /// Moves a datagram that may have to be kept out of its large slot, which is worth many of them, if those are scarce.

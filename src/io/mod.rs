@@ -29,6 +29,7 @@ mod control_message;
 mod datagram_port;
 mod hardware_address;
 mod host;
+mod kept;
 mod links;
 mod memory;
 mod mtu;

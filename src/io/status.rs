@@ -152,6 +152,15 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
         counters.receive.hold_max.as_secs_f64() * 1e3,
         list(&counters.drops),
     );
+    if let Some(sender) = tunnel.sender_counters() {
+        tracing::info!(
+            "adaptive: waiting={} resent={} given_up={} explored={}",
+            counters.waiting,
+            sender.resent,
+            sender.given_up,
+            sender.explored
+        );
+    }
     known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
 }
 

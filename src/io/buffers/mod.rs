@@ -116,6 +116,12 @@ impl Arena {
         self.holds.len()
     }
 
+    /// How many slots of this size there are.
+    #[must_use]
+    pub const fn slots_of(&self, size: Size) -> usize {
+        self.region(size).slots.count
+    }
+
     /// How many bytes a slot of this size has.
     #[must_use]
     pub const fn slot_size(&self, size: Size) -> usize {
@@ -174,6 +180,22 @@ impl Arena {
         let slot = self.take(Size::Small)?;
         let mut room = self.room(slot, 0, bytes.len());
         room.bytes_mut().copy_from_slice(bytes);
+        Some(room)
+    }
+
+    /// Copies `parts`, one behind the other, into a free small slot, with [`HEADROOM`] in front and what is left behind.
+    /// `None` if there is no such slot, or they do not fit with `tail` bytes behind them.
+    #[must_use]
+    pub fn copy_with_room(self: &Rc<Self>, parts: [&[u8]; 2], tail: usize) -> Option<Room> {
+        let length = parts[0].len() + parts[1].len();
+        if HEADROOM + length + tail > self.slot_size(Size::Small) {
+            return None;
+        }
+        let slot = self.take(Size::Small)?;
+        let mut room = self.room(slot, HEADROOM, HEADROOM + length);
+        let (first, second) = room.bytes_mut().split_at_mut(parts[0].len());
+        first.copy_from_slice(parts[0]);
+        second.copy_from_slice(parts[1]);
         Some(room)
     }
 

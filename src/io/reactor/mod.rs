@@ -18,6 +18,7 @@ use super::datagram_port::receive::{Datagrams, Received};
 use super::datagram_port::send::Sent;
 use super::datagram_port::{DatagramPort, Route, Sockets};
 use super::host::Machine;
+use super::kept::Kept;
 use super::links::Links;
 use super::memory;
 use super::provided::ProvidedBuffers;
@@ -84,6 +85,8 @@ pub struct Reactor {
     taps: Vec<TapPort>,
     port: DatagramPort,
     sealing: Sealing,
+    /// What each tunnel may want sent again.
+    kept: Vec<Kept>,
     arena: Rc<Arena>,
     endpoint: Endpoint,
     names: TunnelNames,
@@ -136,6 +139,7 @@ impl Reactor {
             taps: ports,
             port,
             sealing: Sealing::new(&arena),
+            kept: endpoint.tunnels().iter().map(|tunnel| Kept::new(tunnel.is_adaptive())).collect(),
             arena,
             endpoint,
             names,
@@ -256,6 +260,10 @@ impl Reactor {
         for frame in frames {
             let of_tunnel = self.endpoint.tunnel_mut(tunnel);
             match frame {
+                Ok(frame) if of_tunnel.is_adaptive() => match memory::settle(&self.arena, frame) {
+                    Ok(frame) => of_tunnel.handle_frame(now, frame),
+                    Err(reason) => of_tunnel.count_drops(reason, 1),
+                },
                 Ok(frame) => of_tunnel.handle_frame(now, frame),
                 Err(reason) => of_tunnel.count_drops(reason, 1),
             }

@@ -5,6 +5,7 @@ use std::io;
 use super::Reactor;
 use crate::io::datagram_port::Route;
 use crate::io::datagram_port::send::{Datagram, Sent};
+use crate::io::memory;
 use crate::io::tap_port::reading::OutboundFrame;
 use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::stats::DropReason;
@@ -22,6 +23,7 @@ impl Reactor {
     #[inline]
     pub(super) fn drain(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
         self.send_frames(now, tunnel)?;
+        self.resend_frames(tunnel)?;
         self.send_controls(now, tunnel)?;
         self.deliver_frames(tunnel)?;
         self.report_events(now, tunnel);
@@ -69,7 +71,7 @@ impl Reactor {
     #[inline]
     pub(super) fn send_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
         while let Some(frame) = self.endpoint.poll_frame(tunnel) {
-            let uplinks = frame.uplinks;
+            let (uplinks, sequence, is_kept) = (frame.uplinks, frame.sequence, frame.is_kept);
             let datagram = if self.endpoint.is_sealed() {
                 self.sealing.seal(now, &mut self.endpoint, tunnel, frame)
             } else {
@@ -77,6 +79,9 @@ impl Reactor {
             };
             match datagram {
                 Ok(datagram) => {
+                    if is_kept && memory::may_keep(&self.arena) {
+                        self.kept[tunnel].keep(sequence, datagram.clone());
+                    }
                     for uplink in uplinks.iter() {
                         self.send(Route { tunnel: tunnel as u8, uplink }, datagram.clone())?;
                     }
@@ -84,6 +89,18 @@ impl Reactor {
                 Err(reason) => self.endpoint.tunnel_mut(tunnel).count_drops(reason, 1),
             }
         }
+        Ok(())
+    }
+
+    /// What has not been kept, since memory was scarce, cannot be sent again.
+    #[inline]
+    fn resend_frames(&mut self, tunnel: usize) -> io::Result<()> {
+        while let Some(resend) = self.endpoint.poll_resend(tunnel) {
+            if let Some(datagram) = self.kept[tunnel].get(resend.sequence).cloned() {
+                self.send(Route { tunnel: tunnel as u8, uplink: resend.uplink }, datagram)?;
+            }
+        }
+        self.kept[tunnel].release_below(self.endpoint.tunnels()[tunnel].kept_from());
         Ok(())
     }
 

@@ -92,6 +92,8 @@ pub struct SenderCounters {
     pub resent: u64,
     /// Frames on their way that were given up.
     pub given_up: u64,
+    /// Copies sent by idle uplinks to find out what those can do.
+    pub explored: u64,
 }
 
 /// What the uplinks are believed to carry together, in bits of frame per second.
@@ -361,6 +363,7 @@ impl<F> Sender<F> {
         let (uplink, place) = self.explorer.poll(idle.collect())?;
         let sequence = self.flight.end().checked_sub(place)?;
         let length = self.flight.get(sequence)?.length;
+        self.counters.explored += 1;
         Some(Resend { uplink, sequence, length })
     }
 

@@ -56,6 +56,13 @@ impl<F> Outbound<F> {
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
+    /// Whether frames wait for their uplink here, and may be sent again.
+    #[inline]
+    #[must_use]
+    pub const fn is_adaptive(&self) -> bool {
+        matches!(self.outbound, Outbound::Adaptive(_))
+    }
+
     /// The next frame to send again, which the caller has kept.
     #[inline]
     pub fn poll_resend(&mut self) -> Option<Resend> {
@@ -143,10 +150,6 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             Outbound::AtOnce(_) => false,
             Outbound::Adaptive(sender) => sender.recovers(now),
         }
-    }
-
-    pub(super) fn wants_feedback(&self) -> bool {
-        matches!(self.outbound, Outbound::Adaptive(_))
     }
 
     /// The peer's probe says whether it wants reports, and whether it sends again what is lost.
