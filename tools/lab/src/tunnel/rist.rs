@@ -224,6 +224,12 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_rist_is_told_what_to_install() {
+        let missing = launch(GATEWAY_NAMESPACE, "ristpigeon", vec![], Path::new("/logs")).err();
+        assert_eq!(missing.as_deref(), Some("ristpigeon is not installed: install rist-tools"));
+    }
+
+    #[test]
     fn peers_are_counted_in_what_the_programs_log() {
         let sender = "1.5|0|[INFO] Peer 1 receiver name is now: a\n1.6|0|[INFO] Peer 2 receiver name is now: a\n";
         assert_eq!(peers_answered(sender), 2);
