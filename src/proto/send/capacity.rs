@@ -21,7 +21,7 @@ const AVERAGED_OVER: Duration = Duration::from_millis(100);
 /// How long the most seen of an idle uplink is remembered: twice this at most.
 const MOST_MEMORY: Duration = Duration::from_secs(1);
 /// The same, of what bursts have shown, which are rarer.
-const EXPLORED_MEMORY: Duration = Duration::from_secs(10);
+const EXPLORED_MEMORY: Duration = Duration::from_secs(20);
 /// What may be tried while nothing waits, in quarters of what has been seen: twice as much, but only a quarter more where
 /// frames did wait a while ago.
 const GROWTH_QUARTERS: u64 = 8;

@@ -8,12 +8,15 @@ pub const TRAIN: u64 = 9;
 /// For each frame of a train so many must have been sent: 0.4% of what is sent, for each idle uplink.
 const SHARE: u64 = 250;
 
+/// So many must have been sent before an uplink is explored that never has carried anything.
+const SENT_FIRST: u64 = 64;
+
 /// Remembers when each uplink was last used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Explorer {
     sent: u64,
     /// How many frames had been sent in all when something last went by it.
-    used: [u64; UPLINKS_MAX],
+    used: [Option<u64>; UPLINKS_MAX],
     /// The uplink that is being explored, and how many frames of the train are left.
     train: Option<(UplinkId, u64)>,
 }
@@ -22,15 +25,16 @@ impl Explorer {
     /// A frame was sent by `uplink`.
     pub fn on_sent(&mut self, uplink: UplinkId) {
         self.sent += 1;
-        self.used[uplink.index()] = self.sent;
+        self.used[uplink.index()] = Some(self.sent);
     }
 
     /// The uplink by which the next frame of a train is to go, and its place counted from the end, if one is due by any of
     /// `candidates`.
     pub fn poll(&mut self, candidates: UplinkSet) -> Option<(UplinkId, u64)> {
         if self.train.is_none() {
-            let due = candidates.iter().find(|uplink| self.sent >= self.used[uplink.index()] + SHARE * TRAIN)?;
-            self.used[due.index()] = self.sent;
+            let due_at = |uplink: UplinkId| self.used[uplink.index()].map_or(SENT_FIRST, |used| used + SHARE * TRAIN);
+            let due = candidates.iter().find(|uplink| self.sent >= due_at(*uplink))?;
+            self.used[due.index()] = Some(self.sent);
             self.train = Some((due, TRAIN));
         }
         let (uplink, left) = self.train?;
@@ -53,7 +57,7 @@ mod tests {
             explorer.on_sent(used);
             explored.extend(std::iter::from_fn(|| explorer.poll(both)));
         }
-        assert_eq!(explored.len() as u64, 10_000 / (SHARE * TRAIN) * TRAIN);
+        assert_eq!(explored.len() as u64, (1 + (10_000 - SENT_FIRST) / (SHARE * TRAIN)) * TRAIN);
         assert!(explored.iter().all(|(uplink, _)| *uplink == idle));
     }
 }

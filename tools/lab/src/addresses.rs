@@ -13,6 +13,9 @@ pub const TUNNEL_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 /// Everybody on the TAPs' network.
 pub const TUNNEL_ALL: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 255);
 
+/// The port that numbered datagrams go to.
+pub const TRAFFIC_PORT: u16 = 5001;
+
 /// The addresses of one uplink: IPv4, then IPv6.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {

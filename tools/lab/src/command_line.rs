@@ -10,16 +10,15 @@ use braid::proto::scheduler::Mode;
 use braid::proto::session::keys::PublicKey;
 use braid::units::{parse_duration, parse_rate};
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::action::parse_action;
 use crate::bench::{self, BenchArguments};
 use crate::chaos::ChaosOptions;
 use crate::clock::monotonic_nanoseconds;
-use crate::course::{Direction, RunOptions};
 use crate::lab::Lab;
 use crate::orders::Orders;
-use crate::plot::Panel;
+use crate::run::{self, RunArguments};
 use crate::say::{say, tell};
 use crate::scenario::Scenario;
 use crate::simulate::{self, SimulateArguments};
@@ -28,7 +27,7 @@ use crate::traffic::burst::{self, Burst};
 use crate::traffic::flood::{self, Contents, FloodOptions, Sources};
 use crate::traffic::requests::{Requests, Rightness};
 use crate::tunnel::TunnelOptions;
-use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, plot, run, scenario, traffic};
+use crate::{addresses, chaos, demo, emulator, lab, namespaces, orders, scenario, traffic};
 
 /// Where files go unless told otherwise.
 const OUTPUT: &str = "demo-output";
@@ -118,47 +117,6 @@ enum Command {
 }
 
 #[derive(Args)]
-struct RunArguments {
-    /// A file, or the name of a shipped scenario
-    scenario: String,
-    /// --mode of both ends
-    #[arg(long)]
-    mode: Option<String>,
-    /// --window of both ends
-    #[arg(long)]
-    window: Option<String>,
-    /// What to send through: braid, or none for the bare first uplink
-    #[arg(long, value_enum, default_value = "braid")]
-    tunnel: TunnelKind,
-    /// Which way traffic flows: up from the box, or down to it
-    #[arg(long, value_enum, default_value = "up")]
-    direction: Direction,
-    /// Have the uplinks speak IPv6
-    #[arg(long)]
-    ipv6: bool,
-    /// Begin the random numbers with this instead of the scenario's seed
-    #[arg(long)]
-    seed: Option<u64>,
-    /// A further flag of the box, such as --extra-box=--cpu=1; may be repeated
-    #[arg(long, allow_hyphen_values = true)]
-    extra_box: Vec<String>,
-    /// A further flag of the gateway; may be repeated
-    #[arg(long, allow_hyphen_values = true)]
-    extra_gateway: Vec<String>,
-    /// Write the report here as JSON; - for standard output, and nothing else there
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Plot arrival over time, to .png or .svg
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
-    /// Print a line each second
-    #[arg(long)]
-    live: bool,
-    #[command(flatten)]
-    common: CommonArguments,
-}
-
-#[derive(Args)]
 struct DemoArguments {
     /// Write the report here as JSON; - for standard output, and nothing else there
     #[arg(long, value_name = "FILE")]
@@ -185,8 +143,9 @@ struct ChaosArguments {
     common: CommonArguments,
 }
 
+/// What all that run braid are told.
 #[derive(Args)]
-struct CommonArguments {
+pub(crate) struct CommonArguments {
     /// Run the tunnel without keys
     #[arg(long)]
     plaintext: bool,
@@ -195,13 +154,7 @@ struct CommonArguments {
     bin_dir: Option<PathBuf>,
     /// Where logs, videos and plots go
     #[arg(long, value_name = "DIR", default_value = OUTPUT)]
-    output: PathBuf,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TunnelKind {
-    Braid,
-    None,
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Args)]
@@ -291,7 +244,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Up { scenario } => up(&scenario),
         Command::Event { uplink, action } => happen(&uplink, &action.join(" ")),
-        Command::Run(arguments) => run_scenario(&arguments),
+        Command::Run(arguments) => run::main(&arguments),
         Command::Down => {
             bench::clear_abandoned()?;
             Ok(lab::take_down()?)
@@ -319,7 +272,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn load(name: &str) -> Result<Scenario, Failure> {
+/// The scenario of that name or in that file.
+pub(crate) fn load(name: &str) -> Result<Scenario, Failure> {
     Scenario::load(name).map_err(|error| Failure::Usage(error.to_string()))
 }
 
@@ -349,36 +303,6 @@ fn happen(uplink: &str, action: &str) -> Result<(), Failure> {
     Ok(orders::give(uplink, action)?)
 }
 
-fn run_scenario(arguments: &RunArguments) -> Result<(), Failure> {
-    let mut scenario = load(&arguments.scenario)?;
-    if let Some(seed) = arguments.seed {
-        scenario.seed = seed;
-    }
-    let stop = Stop::on_signals()?;
-    let tunnel = match arguments.tunnel {
-        TunnelKind::None => None,
-        TunnelKind::Braid => Some(TunnelOptions {
-            mode: arguments.mode.clone(),
-            window: arguments.window.clone(),
-            extra_box: arguments.extra_box.clone(),
-            extra_gateway: arguments.extra_gateway.clone(),
-            ipv6: arguments.ipv6,
-            ..tunnel_options(&arguments.common)?
-        }),
-    };
-    let options = RunOptions {
-        tunnel,
-        direction: arguments.direction,
-        output: arguments.common.output.clone(),
-        live: arguments.live,
-    };
-    let outcome = run::run(&scenario, &arguments.scenario, &options, &stop)?;
-    if let Some(path) = &arguments.plot {
-        plot::draw(path, &[Panel { title: format!("{} {}", scenario.name, outcome.report.mode), outcome: &outcome }])?;
-    }
-    Ok(tell(&outcome.report, outcome.report.to_text(), arguments.json.as_deref())?)
-}
-
 fn run_demo(arguments: &DemoArguments) -> Result<(), Failure> {
     let stop = Stop::on_signals()?;
     let quiet = arguments.json.as_deref() == Some(Path::new("-"));
@@ -401,7 +325,8 @@ fn run_chaos(arguments: &ChaosArguments) -> Result<(), Failure> {
     if report.failures.is_empty() { Ok(()) } else { Err(repeat(report.failures.join("; ")).into()) }
 }
 
-fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
+/// braid as it is run unless told otherwise.
+pub(crate) fn tunnel_options(arguments: &CommonArguments) -> Result<TunnelOptions, Failure> {
     Ok(TunnelOptions {
         folder: lab::program_folder(arguments.bin_dir.as_deref())?,
         is_plaintext: arguments.plaintext,

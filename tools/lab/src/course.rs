@@ -1,6 +1,6 @@
 //! The course of a run, whatever kind of traffic it has: from where to where, and what happens when.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::namespaces::{BOX, GATEWAY_NAMESPACE};
 use crate::report::{Happened, Report};
 use crate::stop::Stop;
 use crate::traffic::analysis::{Arrival, Summary};
-use crate::tunnel::{Tunnel, TunnelOptions};
+use crate::tunnel::{Contender, Tunnel};
 
 /// Which way traffic flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,7 +39,7 @@ impl Direction {
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The tunnel; `None` for the bare first uplink.
-    pub tunnel: Option<TunnelOptions>,
+    pub tunnel: Option<Contender>,
     /// Which way traffic flows.
     pub direction: Direction,
     /// Where files go.
@@ -61,8 +61,10 @@ pub struct Outcome {
 /// From which namespace, to which, and to which address.
 pub fn ends(options: &RunOptions) -> (&'static str, &'static str, IpAddr) {
     match (options.direction, &options.tunnel) {
-        (Direction::Up, Some(_)) => (BOX, GATEWAY_NAMESPACE, TUNNEL_GATEWAY.into()),
-        (Direction::Down, Some(_)) => (GATEWAY_NAMESPACE, BOX, TUNNEL_BOX.into()),
+        // It takes up and hands out datagrams by the loopback interface of either namespace.
+        (_, Some(Contender::Rist(_))) => (BOX, GATEWAY_NAMESPACE, Ipv4Addr::LOCALHOST.into()),
+        (Direction::Up, Some(Contender::Braid(_))) => (BOX, GATEWAY_NAMESPACE, TUNNEL_GATEWAY.into()),
+        (Direction::Down, Some(Contender::Braid(_))) => (GATEWAY_NAMESPACE, BOX, TUNNEL_BOX.into()),
         (Direction::Up, None) => (BOX, GATEWAY_NAMESPACE, GATEWAY[0]),
         (Direction::Down, None) => (GATEWAY_NAMESPACE, BOX, Addresses::of(0).box_end[0]),
     }

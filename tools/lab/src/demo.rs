@@ -11,7 +11,7 @@ use crate::run::run;
 use crate::say::say;
 use crate::scenario::Scenario;
 use crate::stop::Stop;
-use crate::tunnel::TunnelOptions;
+use crate::tunnel::{Contender, TunnelOptions};
 
 const SCENARIO: &str = "demo";
 
@@ -68,8 +68,8 @@ fn contend(
     stop: &Stop,
 ) -> Result<Outcome, String> {
     let tunnel = TunnelOptions { mode: Some(mode.to_owned()), window: Some(window.to_owned()), ..tunnel.clone() };
-    let options =
-        RunOptions { tunnel: Some(tunnel), direction: Direction::Up, output: output.to_owned(), live: !quiet };
+    let tunnel = Some(Contender::Braid(tunnel));
+    let options = RunOptions { tunnel, direction: Direction::Up, output: output.to_owned(), live: !quiet };
     run(scenario, SCENARIO, &options, stop)
 }
 

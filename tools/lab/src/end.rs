@@ -169,18 +169,6 @@ impl End {
         self.0.last_words()
     }
 
-    /// CPU time used so far, in seconds.
-    #[must_use]
-    pub fn cpu_seconds(&self) -> f64 {
-        self.0.cpu_seconds()
-    }
-
-    /// Memory resident at most so far, in KiB.
-    #[must_use]
-    pub fn resident_kib_max(&self) -> u64 {
-        self.0.resident_kib_max()
-    }
-
     /// How often an uplink has come up so far.
     #[must_use]
     pub fn uplinks_come_up(&self) -> usize {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
+use crate::addresses::TRAFFIC_PORT;
 use crate::course::{Outcome, RunOptions, cpu_seconds, ends, watch};
 use crate::lab::Lab;
 use crate::report::{Fault, Report};
@@ -11,12 +12,10 @@ use crate::scenario::TrafficKind;
 use crate::stop::Stop;
 use crate::stream::{Feed, Sink, Source};
 use crate::traffic::analysis::Summary;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Contender, Tunnel};
 use crate::video::{self, Player, Video};
 
-/// The port that traffic goes to.
-const PORT: u16 = 5001;
-/// How long what is under way may take to come in after the last datagram was sent.
+/// How long what is under way on the links may take to come in after the last datagram was sent.
 const DRAIN: Duration = Duration::from_millis(1500);
 
 /// Runs the flow while the scenario's events happen.
@@ -29,14 +28,14 @@ pub fn run(lab: &mut Lab, tunnel: &mut Option<Tunnel>, options: &RunOptions, sto
     let (from, to, address) = ends(options);
     let file = options.output.join("received.ts");
     let video = if is_video { Some(Video::encode(&options.output, &scenario)?) } else { None };
-    let mut sink = Sink::start(to, SocketAddr::new(address, PORT), is_video.then_some(file.as_path()))?;
+    let mut sink = Sink::start(to, SocketAddr::new(address, TRAFFIC_PORT), is_video.then_some(file.as_path()))?;
     let traffic = &scenario.traffic;
     let feed = if is_video {
         Feed::Relay(video::RELAY)
     } else {
         Feed::Constant { rate: traffic.rate, size: traffic.size, duration: scenario.duration }
     };
-    let mut source = Source::start(from, SocketAddr::new(address, PORT), feed)?;
+    let mut source = Source::start(from, SocketAddr::new(address, TRAFFIC_PORT), feed)?;
     let mut player = video.as_ref().map(|video| Player::start(from, video, &scenario)).transpose()?;
     let cpu_before = cpu_seconds(tunnel);
     let happened = watch(lab, tunnel, || sink.live(), options, stop)?;
@@ -45,7 +44,7 @@ pub fn run(lab: &mut Lab, tunnel: &mut Option<Tunnel>, options: &RunOptions, sto
         player.stop();
     }
     let sent = source.finish()?;
-    thread::sleep(DRAIN);
+    thread::sleep(DRAIN + options.tunnel.as_ref().map_or(Duration::ZERO, Contender::delay));
     let arrivals = sink.finish()?;
     let summary = Summary::of(&arrivals, sent.offered);
     let faults = happened.iter().map(|happened| Fault::new(happened, sent.began)).collect();

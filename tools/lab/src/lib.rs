@@ -20,6 +20,7 @@ mod live;
 mod namespaces;
 mod orders;
 mod plot;
+mod program;
 mod protection;
 mod report;
 mod run;

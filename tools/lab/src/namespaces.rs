@@ -136,9 +136,13 @@ fn add_routes(provider: &str, index: usize, family: usize) -> Result<(), String>
 }
 
 fn add_box_route(name: &str, index: usize, family: usize) -> Result<(), String> {
-    let via = Addresses::of(index).provider_to_box[family];
+    let addresses = Addresses::of(index);
+    let (via, length) = (addresses.provider_to_box[family], if family == 0 { 24 } else { 64 });
+    let add = |to: &str| ip(&format!("-n {BOX} -{} route replace {to} via {via} dev {name}", [4, 6][family]));
+    // By this uplink alone, for a program that does not bind its sockets to interfaces.
+    add(&format!("{}/{length}", network_of(addresses.gateway_end[family])))?;
     // A metric each, so that there can be several; a socket bound to an interface finds its own.
-    ip(&format!("-n {BOX} -{} route replace default via {via} dev {name} metric {}", [4, 6][family], 100 + index))
+    add(&format!("default metric {}", 100 + index))
 }
 
 /// Leads all that is forwarded through the emulator, once its TUN is there.

@@ -91,6 +91,8 @@ pub struct Report {
     pub scenario: String,
     /// Which way traffic went: up from the box, or down to it.
     pub direction: &'static str,
+    /// Through which tunnel.
+    pub tunnel: &'static str,
     /// Which mode.
     pub mode: String,
     /// Which window.
@@ -122,6 +124,7 @@ impl Report {
         Self {
             scenario: scenario.name.clone(),
             direction: "up",
+            tunnel: "none",
             mode: "none".to_owned(),
             window: "none".to_owned(),
             seed: scenario.seed,
@@ -158,8 +161,8 @@ impl Report {
     pub fn to_text(&self) -> String {
         let Self { summary: s, cpu_core_seconds: cpu, resident_kib: memory, .. } = self;
         let mut text = format!(
-            "scenario {}, {}, mode {}, window {}, seed {}\n",
-            self.scenario, self.direction, self.mode, self.window, self.seed
+            "scenario {}, {}, tunnel {}, mode {}, window {}, seed {}\n",
+            self.scenario, self.direction, self.tunnel, self.mode, self.window, self.seed
         );
         let mut line = |what: &str, value: String| text.push_str(&format!("  {what:<22} {value}\n"));
         if s.offered > 0 {

@@ -401,6 +401,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "flap",
     "unlike-delays",
     "loss-one-uplink",
+    "loss-every-uplink",
     "cut-no-delay",
     "unplug-no-delay",
     "chaos",

@@ -9,7 +9,7 @@ mod vtun;
 mod vxlan;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::wait::wait_until;
 use crate::addresses::TUNNEL_GATEWAY;
 use crate::daemon::Daemon;
 use crate::namespaces::ip;
+use crate::program::find;
 use crate::stop::Stop;
 
 /// How long a tunnel may take to come up.
@@ -278,13 +279,6 @@ fn check_protection(running: &Running, is_sealed: bool, stop: &Stop) -> Result<(
         );
     }
     Ok(())
-}
-
-/// Where a program is: in the path, or where Debian keeps those of root.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 /// The start of a command line: where the program is.

@@ -1,17 +1,15 @@
-//! The tunnel under test: a gateway and a box, each a process in its namespace.
+//! braid as the tunnel under test.
 
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::{PATIENCE, Tunnel};
 use crate::addresses::{GATEWAY, TUNNEL_BOX, TUNNEL_GATEWAY};
-use crate::end::{End, PerEnd, Which};
+use crate::end::{End, Which};
 use crate::namespaces::{BOX, command_in};
 use crate::protection::Protection;
 use crate::scenario::Scenario;
-
-/// How long the uplinks may take to come up.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the tunnel is run with.
 #[derive(Clone, Debug)]
@@ -34,64 +32,34 @@ pub struct TunnelOptions {
     pub logs: PathBuf,
 }
 
-/// A tunnel that runs; stopped when dropped.
-pub struct Tunnel {
-    gateway: End,
-    box_end: End,
+/// Starts both ends, and waits until every uplink is up. Their keys go to the folder `secrets`.
+///
+/// # Errors
+/// What went wrong, with what the end in question said last.
+pub fn start(scenario: &Scenario, options: &TunnelOptions, secrets: &Path) -> Result<Tunnel, String> {
+    let protection = Protection::new(options.is_plaintext, secrets)?;
+    let start = |which: Which| {
+        let log = options.logs.join(format!("{}.log", which.program()));
+        End::start(which, &options.folder, &arguments(which, scenario, options, &protection), log)
+    };
+    let mut gateway = start(Which::Gateway)?;
+    let mut box_end = start(Which::Box)?;
+    await_uplinks(scenario.uplinks.len(), &mut gateway, &mut box_end)?;
+    resolve_neighbours()?;
+    Ok(Tunnel { gateway: gateway.into_daemon(), box_end: box_end.into_daemon() })
 }
 
-impl Tunnel {
-    /// Starts both ends, and waits until every uplink is up. Their keys go to the folder `secrets`.
-    ///
-    /// # Errors
-    /// What went wrong, with what the end in question said last.
-    pub fn start(scenario: &Scenario, options: &TunnelOptions, secrets: &Path) -> Result<Self, String> {
-        std::fs::create_dir_all(&options.logs).map_err(|error| format!("{}: {error}", options.logs.display()))?;
-        let protection = Protection::new(options.is_plaintext, secrets)?;
-        let start = |which: Which| {
-            let log = options.logs.join(format!("{}.log", which.program()));
-            End::start(which, &options.folder, &arguments(which, scenario, options, &protection), log)
-        };
-        let gateway = start(Which::Gateway)?;
-        let box_end = start(Which::Box)?;
-        let mut tunnel = Self { gateway, box_end };
-        tunnel.await_uplinks(scenario.uplinks.len())?;
-        resolve_neighbours()?;
-        Ok(tunnel)
-    }
-
-    fn await_uplinks(&mut self, uplinks: usize) -> Result<(), String> {
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            self.check()?;
-            if [&self.box_end, &self.gateway].iter().all(|end| end.uplinks_come_up() >= uplinks) {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(20));
+fn await_uplinks(uplinks: usize, gateway: &mut End, box_end: &mut End) -> Result<(), String> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        gateway.check()?;
+        box_end.check()?;
+        if box_end.uplinks_come_up() >= uplinks && gateway.uplinks_come_up() >= uplinks {
+            return Ok(());
         }
-        Err(format!("not all uplinks came up; the box says: {}", self.box_end.last_words()))
+        thread::sleep(Duration::from_millis(20));
     }
-
-    /// Whether both ends still run.
-    ///
-    /// # Errors
-    /// Which does not, and what it said last.
-    pub fn check(&mut self) -> Result<(), String> {
-        self.gateway.check()?;
-        self.box_end.check()
-    }
-
-    /// CPU time used so far, in seconds.
-    #[must_use]
-    pub fn cpu_seconds(&self) -> PerEnd<f64> {
-        PerEnd { box_end: self.box_end.cpu_seconds(), gateway: self.gateway.cpu_seconds() }
-    }
-
-    /// Memory resident at most so far, in KiB.
-    #[must_use]
-    pub fn resident_kib(&self) -> PerEnd<u64> {
-        PerEnd { box_end: self.box_end.resident_kib_max(), gateway: self.gateway.resident_kib_max() }
-    }
+    Err(format!("not all uplinks came up; the box says: {}", box_end.last_words()))
 }
 
 /// Has the two ends of the tunnel's network find each other's hardware addresses, so that the first datagrams of the

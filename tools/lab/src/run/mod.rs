@@ -1,11 +1,15 @@
 //! One run: the lab up, a tunnel through it, traffic, a report.
 
+mod command_line;
+
 use crate::course::{Outcome, RunOptions};
 use crate::lab::Lab;
 use crate::scenario::{Scenario, TrafficKind};
 use crate::stop::Stop;
 use crate::tunnel::Tunnel;
 use crate::{flow, tcp};
+
+pub use command_line::{RunArguments, main};
 
 /// Runs a scenario.
 ///
@@ -15,7 +19,7 @@ pub fn run(scenario: &Scenario, name: &str, options: &RunOptions, stop: &Stop) -
     std::fs::create_dir_all(&options.output).map_err(|error| format!("{}: {error}", options.output.display()))?;
     let mut lab = Lab::up(scenario, name)?;
     let mut tunnel = match &options.tunnel {
-        Some(tunnel) => Some(Tunnel::start(scenario, tunnel, lab.secrets())?),
+        Some(tunnel) => Some(tunnel.start(scenario, lab.secrets())?),
         None => None,
     };
     let result = match scenario.traffic.kind {
@@ -29,9 +33,10 @@ pub fn run(scenario: &Scenario, name: &str, options: &RunOptions, stop: &Stop) -
     outcome.report.set_uplinks(scenario, &emulators);
     outcome.report.resident_kib = resident;
     outcome.report.direction = options.direction.name();
-    if let Some(options) = &options.tunnel {
-        outcome.report.mode = options.mode.clone().unwrap_or("default".to_owned());
-        outcome.report.window = options.window.clone().unwrap_or("default".to_owned());
+    if let Some(tunnel) = &options.tunnel {
+        outcome.report.tunnel = tunnel.name();
+        outcome.report.mode = tunnel.mode().to_owned();
+        outcome.report.window = tunnel.window();
     }
     Ok(outcome)
 }
