@@ -61,7 +61,7 @@ impl<F> Sender<F> {
         }
         let highest = seq::extend(arrival.highest, self.flight.end());
         let arrived_at = at.minus(Duration::from_micros(arrival.age_micros.into()));
-        let copy = self.flight.get(highest).and_then(|record| record.copy_by(uplink));
+        let copy = self.flight.get(highest).and_then(|record| record.only_copy_by(uplink));
         let transit = copy.map(|copy| arrived_at.transit_since(copy.sent_at));
         if let (Some(copy), Some(transit)) = (copy, transit) {
             self.passed_by[index] = self.passed_by[index].max(copy.number);

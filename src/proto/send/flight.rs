@@ -37,6 +37,11 @@ pub struct Record {
     pub taken_for_lost: Option<Copy>,
     /// How often it was sent again.
     pub resent: u8,
+    /// The uplinks by which it was sent.
+    pub sent_by: UplinkSet,
+    /// Those by which it was sent more than once: when it comes by one of these, nobody knows which of the datagrams has come
+    /// (as in Karn's algorithm, RFC 6298 §3).
+    pub ambiguous: UplinkSet,
     /// Whether it waits to be sent again.
     pub is_wanted: bool,
     is_settled: bool,
@@ -44,8 +49,7 @@ pub struct Record {
 
 impl Record {
     /// The copy sent by `uplink`, if it may still arrive.
-    #[must_use]
-    pub fn copy_by(&self, uplink: UplinkId) -> Option<Copy> {
+    fn copy_by(&self, uplink: UplinkId) -> Option<Copy> {
         self.copies.into_iter().flatten().find(|copy| copy.uplink == uplink)
     }
 
@@ -55,10 +59,25 @@ impl Record {
         self.copies.into_iter().flatten().map(|copy| copy.uplink).collect()
     }
 
+    /// It goes by `uplink`, whatever has gone before.
+    pub fn note_sent_by(&mut self, uplink: UplinkId) {
+        if self.sent_by.contains(uplink) {
+            self.ambiguous.insert(uplink);
+        }
+        self.sent_by.insert(uplink);
+    }
+
+    /// The copy sent by `uplink`, if it may still arrive and is the only one that ever went by it.
+    #[must_use]
+    pub fn only_copy_by(&self, uplink: UplinkId) -> Option<Copy> {
+        self.copy_by(uplink).filter(|_| !self.ambiguous.contains(uplink))
+    }
+
     /// It has been sent again. Returns the copy that is not told apart any more.
     pub fn on_resent(&mut self, copy: Copy) -> Option<Copy> {
         self.is_wanted = false;
         self.resent += 1;
+        self.note_sent_by(copy.uplink);
         if self.copies[0].is_none() {
             return self.copies[0].replace(copy);
         }
@@ -98,6 +117,8 @@ impl Flight {
             copies: [None; COPIES],
             taken_for_lost: None,
             resent: 0,
+            sent_by: UplinkSet::EMPTY,
+            ambiguous: UplinkSet::EMPTY,
             is_wanted: false,
             is_settled: true,
         };
@@ -129,8 +150,18 @@ impl Flight {
     pub fn push(&mut self, length: u32, offered_at: Instant, copy: Copy) {
         assert!(!self.is_full());
         let copies = [Some(copy), None];
-        self.ring[place(self.end)] =
-            Record { length, offered_at, copies, taken_for_lost: None, resent: 0, is_wanted: false, is_settled: false };
+        let (sent_by, ambiguous) = (UplinkSet::only(copy.uplink), UplinkSet::EMPTY);
+        self.ring[place(self.end)] = Record {
+            length,
+            offered_at,
+            copies,
+            taken_for_lost: None,
+            resent: 0,
+            sent_by,
+            ambiguous,
+            is_wanted: false,
+            is_settled: false,
+        };
         self.end += 1;
     }
 

@@ -242,8 +242,8 @@ impl<F> Sender<F> {
     /// A probe sent at `sent_at` was answered, at `answered_at` by the peer's clock.
     pub fn on_probe_answered(&mut self, now: Instant, uplink: UplinkId, sent_at: Instant, answered_at: u64) {
         let route = &mut self.routes[uplink.index()];
-        route.on_transit(now, sent_at, PeerTime::from_nanos(answered_at).transit_since(sent_at));
-        route.on_round_trip(now, now.since(sent_at));
+        let transit = PeerTime::from_nanos(answered_at).transit_since(sent_at);
+        route.on_probe_answered(now, sent_at, transit, now.since(sent_at));
     }
 
     /// How long a frame may take beyond the shortest way: the window less a part of the way itself, so that a window
@@ -362,7 +362,9 @@ impl<F> Sender<F> {
         });
         let (uplink, place) = self.explorer.poll(idle.collect())?;
         let sequence = self.flight.end().checked_sub(place)?;
-        let length = self.flight.get(sequence)?.length;
+        let record = self.flight.get_mut(sequence)?;
+        record.note_sent_by(uplink);
+        let length = record.length;
         self.counters.explored += 1;
         Some(Resend { uplink, sequence, length })
     }

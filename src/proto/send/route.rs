@@ -21,6 +21,8 @@ const BASE_MEMORY_STEP: Duration = Duration::from_millis(700);
 const DRAINED_FOR: Duration = Duration::from_millis(300);
 /// A transit longer than the shortest by less than this has not waited.
 const WAITED_MIN: Duration = Duration::from_millis(4);
+/// What two clocks may differ by, from one probe to the next, without having stepped.
+const CLOCK_STEP_MIN: Duration = Duration::from_millis(10);
 /// A frame that is overdue by less than this is not given up.
 const OVERDUE_MIN: Duration = Duration::from_millis(10);
 /// Variation allowed for, in units of what is measured, and at most.
@@ -112,8 +114,19 @@ impl Route {
         BASE_MEMORY + BASE_MEMORY_STEP * self.number
     }
 
-    /// A round trip took this long.
-    pub fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
+    /// A probe took `transit` to the peer, and its round trip this long. Who has waited on the way has waited in the round
+    /// trip, too: if a transit seems longer than that, the shortest one was none, or the peer's clock has stepped.
+    pub fn on_probe_answered(&mut self, now: Instant, sent_at: Instant, transit: Transit, round_trip: Duration) {
+        self.on_round_trip(now, round_trip);
+        self.on_transit(now, sent_at, transit);
+        let waited_max = round_trip.saturating_sub(self.round_trip().unwrap_or(round_trip));
+        if self.base().is_some_and(|base| transit.above(base) > waited_max + CLOCK_STEP_MIN) {
+            let base = transit.minus(waited_max);
+            self.base = Some(RecentLeast { current: base, previous: base, since: now });
+        }
+    }
+
+    fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
         self.round_trip = Some(match self.round_trip {
             None => RecentShortest { current: round_trip, previous: round_trip, since: now },
             Some(shortest) if now >= shortest.since + BASE_MEMORY => {
