@@ -176,8 +176,9 @@ impl Route {
 
     /// A frame that was taken for lost has come by it, up to so much later than it was expected.
     pub fn on_overtaken(&mut self, now: Instant, late: Duration) {
+        // What seems to be later was given up by the peer, which says of that, too, that it waits for it no more.
         let wanted = (late + late / 4).clamp(REORDERING_MIN, REORDERING_MAX);
-        if wanted > self.reordering(now) {
+        if late <= REORDERING_MAX && wanted > self.reordering(now) {
             (self.reordering, self.reordering_since) = (wanted, now);
         }
     }
