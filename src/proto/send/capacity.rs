@@ -16,8 +16,9 @@ const RATE_INITIAL: u64 = 5_000_000 / 8;
 const RATE_MIN: u64 = 64_000 / 8;
 /// The shortest time over which arrivals make a sample.
 const SAMPLE_MIN: Duration = Duration::from_millis(15);
-/// Over how long the estimate of a busy uplink is averaged.
+/// Over how long the estimate of a busy uplink is averaged: less while it falls, since what is sent too much then waits.
 const AVERAGED_OVER: Duration = Duration::from_millis(100);
+const AVERAGED_OVER_FALLING: Duration = Duration::from_millis(50);
 /// How long the most seen of an idle uplink is remembered: twice this at most.
 const MOST_MEMORY: Duration = Duration::from_secs(1);
 /// The same, of what bursts have shown, which are rarer.
@@ -100,9 +101,10 @@ impl Capacity {
 
     fn on_sample(&mut self, at: PeerTime, elapsed: Duration, sample: u64, was_busy: bool) {
         if was_busy {
-            let weight = nanos(elapsed.min(AVERAGED_OVER));
-            let total = u128::from(weight + nanos(AVERAGED_OVER));
-            let before = u128::from(self.rate) * u128::from(nanos(AVERAGED_OVER));
+            let averaged_over = if sample < self.rate { AVERAGED_OVER_FALLING } else { AVERAGED_OVER };
+            let weight = nanos(elapsed.min(averaged_over));
+            let total = u128::from(weight + nanos(averaged_over));
+            let before = u128::from(self.rate) * u128::from(nanos(averaged_over));
             self.rate = ((before + u128::from(sample) * u128::from(weight)) / total) as u64;
             self.most = None;
             return;
