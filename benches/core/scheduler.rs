@@ -9,7 +9,7 @@ use braid::proto::uplink::monitor::Uplink;
 use braid::proto::uplink::{UplinkId, UplinkName};
 use divan::Bencher;
 
-#[divan::bench(args = Mode::ALL.map(Mode::name))]
+#[divan::bench(args = Mode::AT_ONCE.map(Mode::name))]
 fn schedule(bencher: Bencher, mode: &str) {
     let mode = Mode::ALL.into_iter().find(|known| known.name() == mode).expect("one of them");
     let config = SchedulerConfig::new(mode);

@@ -92,8 +92,8 @@ struct TunnelArguments {
     bridge: Option<InterfaceName>,
     #[command(flatten)]
     keys: KeyArguments,
-    /// How this end spreads the frames it sends: broadcast, balance-rr, active-backup or adaptive
-    #[arg(long, value_name = "MODE", value_parser = parse_mode, default_value = "broadcast")]
+    /// How this end spreads the frames it sends: adaptive, broadcast, balance-rr or active-backup
+    #[arg(long, value_name = "MODE", value_parser = parse_mode, default_value = "adaptive")]
     mode: Mode,
     /// balance-rr: frames in a row on one uplink, per unit of its weight [default: 1]
     #[arg(long, value_name = "N", value_parser = parse_packets_per_uplink)]

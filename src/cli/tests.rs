@@ -34,8 +34,9 @@ fn little_is_needed_and_the_rest_has_defaults() {
     let config = box_config(MINIMAL).expect("valid");
     assert_eq!((config.gateway.host.as_str(), config.gateway.port), ("gw.example", 4754));
     assert_eq!(config.uplinks[0].name.as_str(), "wwan0");
-    assert_eq!(config.tunnel.window, Some(Duration::from_millis(40)));
-    assert_eq!((config.tunnel.scheduler.mode, config.process.mtu), (Mode::Broadcast, Mtu::Auto));
+    let window = (config.tunnel.window, config.tunnel.window_follows);
+    assert_eq!(window, (Some(Duration::from_millis(250)), true));
+    assert_eq!((config.tunnel.scheduler.mode, config.process.mtu), (Mode::Adaptive, Mtu::Auto));
 }
 
 #[test]
@@ -91,7 +92,7 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
     for (contents, line, culprit) in [
         ("tap = \"braid0\"\nwindwo = \"40ms\"\n", "line 2", "did you mean 'window'"),
         ("\n\nwindow = \"40\"\n", "line 3", "no unit"),
-        ("mode = \"adaptive\"\n", "line 1", "modes are"),
+        ("mode = \"bonded\"\n", "line 1", "modes are"),
         ("[[uplink]]\ndev = \"a\"\ncost = 3\n", "line 1", "'cost' is not known"),
         ("tap = \n", "line 1", ""),
         ("cpu = 1.5\n", "line 1", "whole number"),
@@ -257,7 +258,7 @@ fn boxes_that_cannot_be_told_apart_or_say_too_little_are_refused() {
         ("--box name=a,cost=3".to_owned(), &["--box", "'cost' is not known", "window"]),
         ("--box name=a,name=b".to_owned(), &["'name' is given twice"]),
         ("--box name=a/b".to_owned(), &["a name for a box"]),
-        (format!("--box name=a,peer={one},tap=t1 --packets-per-uplink 2"), &["balance-rr", "the mode is broadcast"]),
+        (format!("--box name=a,peer={one},tap=t1 --packets-per-uplink 2"), &["balance-rr", "the mode is adaptive"]),
         (
             format!("--box name=a,peer={one},tap=t1 --box name=b,peer={two},tap=t2,mode=balance-rr --primary x"),
             &["--primary", "active-backup", "no box has it"],
@@ -326,4 +327,19 @@ fn the_shipped_examples_are_valid() {
         let Ok(Request::Run(gateway)) = gateway else { panic!("{gateway:?}") };
         assert_eq!(boxes_of(gateway).len(), count, "{name}");
     }
+}
+
+#[test]
+fn windows_are_fixed_or_follow_or_are_off_and_come_with_the_mode_unless_given() {
+    let window = |flags: &str| {
+        let config = box_config(&format!("braid-box --gateway a --uplink dev=lo --tap t0 --plaintext {flags}"));
+        let tunnel = config.expect("valid").tunnel;
+        (tunnel.window.map(|window| window.as_millis()), tunnel.window_follows)
+    };
+    assert_eq!(window(""), (Some(250), true));
+    assert_eq!(window("--mode balance-rr"), (Some(40), false));
+    assert_eq!(window("--window 80ms"), (Some(80), false));
+    assert_eq!(window("--mode balance-rr --window auto"), (Some(250), true));
+    assert_eq!(window("--window auto:400ms"), (Some(400), true));
+    assert_eq!(window("--window off"), (None, false));
 }

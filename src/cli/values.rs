@@ -14,9 +14,6 @@ use crate::units::parse_duration;
 
 const WINDOW_MIN: Duration = Duration::from_millis(1);
 const WINDOW_MAX: Duration = Duration::from_secs(2);
-/// The window where none is given, and the bound of one that follows.
-const WINDOW_COMMON: Duration = Duration::from_millis(40);
-const WINDOW_FOLLOWING_MAX: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
@@ -33,12 +30,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// What it is where nothing is said: in `adaptive` it follows, and leaves time to send again what is lost.
+    /// What it is where nothing is said.
     pub(super) const fn of(mode: Mode) -> Self {
-        match mode {
-            Mode::Adaptive => Self { longest: Some(WINDOW_FOLLOWING_MAX), follows: true },
-            _ => Self { longest: Some(WINDOW_COMMON), follows: false },
-        }
+        let (longest, follows) = mode.window();
+        Self { longest: Some(longest), follows }
     }
 }
 
@@ -137,7 +132,7 @@ pub(super) fn parse_packets_per_uplink(text: &str) -> Result<NonZeroU32, String>
 pub(super) fn parse_window(text: &str) -> Result<Window, String> {
     let longest = match text {
         "off" => return Ok(Window { longest: None, follows: false }),
-        "auto" => return Ok(Window { longest: Some(WINDOW_FOLLOWING_MAX), follows: true }),
+        "auto" => return Ok(Window::of(Mode::Adaptive)),
         text => text.strip_prefix("auto:").unwrap_or(text),
     };
     let longest = within(parse_duration(longest)?, WINDOW_MIN, WINDOW_MAX)?;

@@ -65,6 +65,6 @@ mod tests {
                 seen.insert(datagram[wire::CONTROL_HEADER_LENGTH]);
             }
         }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     }
 }

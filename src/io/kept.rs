@@ -41,7 +41,8 @@ impl Kept {
             return;
         }
         for sequence in self.from.max(from.saturating_sub(FLIGHT_MAX as u64))..from {
-            self.ring[place(sequence)] = None;
+            let kept = &mut self.ring[place(sequence)];
+            kept.take_if(|(kept, _)| *kept < from);
         }
         self.from = self.from.max(from);
     }

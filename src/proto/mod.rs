@@ -10,7 +10,7 @@
 //! endpoint ──▶ tunnel, session
 //! session ──▶ wire, stats, time, seq, uplink (its names)
 //! tunnel ──▶ scheduler ──▶ uplink ──▶ stats, time, seq
-//!    ├─────▶ receive ────────────────▶ stats, time, seq, uplink (its names)
+//!    ├─────▶ send, receive ──────────▶ stats, time, seq, uplink (its names), wire (the form of feedback)
 //!    ├─────▶ wire ───────────────────▶ stats, uplink (its names)
 //!    └─────▶ session (the names of its ciphers)
 //! ```

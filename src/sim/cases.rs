@@ -118,9 +118,9 @@ fn write_row(text: &mut String, mode: Mode, name: &str, report: &Report) {
 fn base(mode: Mode) -> Plan {
     let end = EndPlan {
         scheduler: SchedulerConfig::new(mode),
-        window: Some(Duration::from_millis(40)),
-        window_follows: false,
-        probe_interval: Duration::from_millis(20),
+        window: Some(mode.window().0),
+        window_follows: mode.window().1,
+        probe_interval: mode.probe_interval(),
         first_sequence: u32::MAX - 1000,
         clock_origin: 0,
     };

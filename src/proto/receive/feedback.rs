@@ -110,10 +110,10 @@ pub(super) type NewestByUplink = [Option<Newest>; UPLINKS_MAX];
 impl<T> Receiver<T> {
     /// What has come, and whether frames are missing.
     pub fn feedback(&mut self, now: Instant) -> (Feedback, bool) {
-        let window = self.window.unwrap_or_default();
+        let hold = self.hold().unwrap_or_default();
         let next = if self.window.is_some() { self.reorder.next() } else { self.end.saturating_sub(SEEN_UNORDERED) };
-        let window_micros = u32::try_from(window.as_micros()).unwrap_or(u32::MAX);
-        let mut feedback = Feedback::new(window_micros, seq::truncate(next));
+        let hold_micros = u32::try_from(hold.as_micros()).unwrap_or(u32::MAX);
+        let mut feedback = Feedback::new(hold_micros, seq::truncate(next));
         for uplink in UplinkId::all() {
             let fastest = self.bursts[uplink.index()].take_fastest();
             let newest = self.newest[uplink.index()].filter(|newest| now.since(newest.at) < TOLD_FOR);

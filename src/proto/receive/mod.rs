@@ -23,6 +23,9 @@ use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 /// any sender can send between two probes.
 const FAR_AHEAD: u64 = 1 << 20;
 
+/// A window longer than this is a bound on the time from end to end, as far as it exceeds it.
+const WINDOW_LONG: Duration = Duration::from_millis(100);
+
 const _: () = assert!(dedup::DEDUP_WINDOW >= REORDER_CAPACITY as u64, "what is held must be remembered as seen");
 
 /// What the receiving half has counted since the start.
@@ -130,10 +133,11 @@ impl<T> Receiver<T> {
         self.window = window;
     }
 
-    /// Whether the sender sends again what is lost, so that it must be waited for: for the window, less a part of the
-    /// shortest `way`, after which the sender gives it up.
+    /// Whether the sender sends again what is lost, so that it must be waited for: for the window; of a long one, less the
+    /// shortest `way` from the sender or a part of it, so that the window bounds the whole of it.
     pub fn set_recovers(&mut self, recovers: bool, way: Duration) {
-        self.recovery_hold = self.window.filter(|_| recovers).map(|window| window.saturating_sub(way.min(window / 4)));
+        self.recovery_hold =
+            self.window.filter(|_| recovers).map(|window| window - way.min(window.saturating_sub(WINDOW_LONG) / 4));
     }
 
     /// The highest number that has come, and one.
@@ -292,6 +296,7 @@ impl<T> Receiver<T> {
         ReceiveCounters { reordered: self.reordered, lost, hold_max: self.reorder.held_longest() }
     }
 
+    /// How long a frame is held at most.
     fn hold(&self) -> Option<Duration> {
         self.recovery_hold.or(self.window)
     }

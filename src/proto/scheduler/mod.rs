@@ -34,6 +34,9 @@ impl Mode {
     /// Every mode, in the order in which help lists them.
     pub const ALL: [Self; 4] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup, Self::Adaptive];
 
+    /// Those that send each frame at once, by the uplinks that a [`Scheduler`] chooses.
+    pub const AT_ONCE: [Self; 3] = [Self::Broadcast, Self::BalanceRr, Self::ActiveBackup];
+
     /// How often uplinks are probed while frames flow, unless the user says otherwise. In `adaptive` the peer tells many
     /// times a second what has come, and probes only find out about uplinks that carry nothing.
     #[must_use]
@@ -41,6 +44,16 @@ impl Mode {
         match self {
             Self::Adaptive => Duration::from_millis(100),
             _ => Duration::from_millis(20),
+        }
+    }
+
+    /// The window unless the user says otherwise, and whether it follows what the uplinks require, up to that. In `adaptive`
+    /// it does, and leaves time to send again what is lost.
+    #[must_use]
+    pub const fn window(self) -> (Duration, bool) {
+        match self {
+            Self::Adaptive => (Duration::from_millis(250), true),
+            _ => (Duration::from_millis(40), false),
         }
     }
 

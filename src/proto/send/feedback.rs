@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use super::flight::Copy;
 use super::peer_time::PeerTime;
-use super::{Sender, Transit};
+use super::{CLOCK_STEP_MIN, Sender, Transit};
 use crate::proto::seq;
 use crate::proto::stats::Traffic;
 use crate::proto::time::Instant;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use crate::proto::wire::feedback::{Arrivals, Feedback};
 
-/// A clock that is off by more than this from one report to the next has stepped: no way is shortened by so much.
-const STEP_MIN: Duration = Duration::from_millis(250);
 /// How long the shortest way back is remembered.
 const RETURN_MEMORY: Duration = Duration::from_secs(10);
 
@@ -23,19 +21,20 @@ impl<F> Sender<F> {
     /// The peer said at `sent_at`, by its clock, what has come. `sent` is what was sent by an uplink in all.
     pub fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback, sent: impl Fn(UplinkId) -> Traffic) {
         let at = PeerTime::from_nanos(sent_at);
-        if self.newest_feedback.is_some_and(|newest| newest >= at && newest.since(at) < STEP_MIN * 4) {
+        if self.newest_feedback.is_some_and(|newest| newest >= at && newest.since(at) < CLOCK_STEP_MIN * 4) {
             return;
         }
         self.newest_feedback = Some(at);
         self.note_return(now, at);
-        self.set_window(Duration::from_micros(feedback.window_micros.into()));
+        if feedback.hold_micros > 0 {
+            self.hold = Duration::from_micros(feedback.hold_micros.into());
+        }
         for (uplink, arrival) in feedback.arrivals() {
             self.on_arrivals(now, at, uplink, arrival, sent(uplink).bytes);
         }
         self.settle_received(now, at, feedback);
         let expected = self.lose_what_was_passed(now, at);
         self.look_ahead(at, expected);
-        self.debug(now);
     }
 
     /// The way back cannot have become much shorter: then the peer's clock has stepped.
@@ -43,8 +42,9 @@ impl<F> Sender<F> {
         let back = Transit(at.transit_since(now).0.saturating_neg());
         let (least, since) = self.return_transit.unwrap_or((back, now));
         let ahead = least.above(back);
-        if ahead >= STEP_MIN {
-            self.routes.iter_mut().for_each(|route| route.on_clock_step(ahead, Duration::ZERO));
+        if ahead >= CLOCK_STEP_MIN {
+            self.routes.iter_mut().for_each(|route| route.on_clock_step(ahead));
+            self.flight.on_clock_step(ahead);
             self.return_transit = Some((back, now));
         } else if back < least || now >= since + RETURN_MEMORY {
             self.return_transit = Some((back, now));
@@ -131,27 +131,6 @@ impl<F> Sender<F> {
             if record.is_lost() || (is_hopeless && !is_hopeful) {
                 self.want(sequence);
             }
-        }
-    }
-}
-impl<F> Sender<F> {
-    pub(super) fn debug(&self, now: Instant) {
-        if std::env::var("DBG").is_ok() {
-            eprint!("{now:?} w={} wanted={} ", self.queue.frames(), self.wanted.len());
-            for u in self.usable.iter() {
-                let r = &self.routes[u.index()];
-                eprint!(
-                    "| {} rate={}k busy={} infl={} q={:?} paused={} var={:?}",
-                    u.number(),
-                    r.capacity().rate() / 125,
-                    r.capacity().is_busy(),
-                    r.in_flight(),
-                    r.queue(now),
-                    r.is_paused(),
-                    r.patience()
-                );
-            }
-            eprintln!(" {:?}", self.counters);
         }
     }
 }

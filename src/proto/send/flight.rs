@@ -1,5 +1,7 @@
 //! The frames that are on their way, by their numbers: where each was sent, and when it is expected.
 
+use std::time::Duration;
+
 use super::peer_time::PeerTime;
 use crate::proto::time::Instant;
 use crate::proto::uplink::{UplinkId, UplinkSet};
@@ -177,6 +179,15 @@ impl Flight {
         let has = self.has(sequence);
         let record = &mut self.ring[place(sequence)];
         (has && !record.is_settled).then_some(record)
+    }
+
+    /// The peer's clock has stepped ahead, and what is expected is expected later by it.
+    pub fn on_clock_step(&mut self, ahead: Duration) {
+        for record in &mut self.ring {
+            for copy in record.copies.iter_mut().flatten() {
+                copy.expected_at = copy.expected_at.plus(ahead);
+            }
+        }
     }
 
     fn has(&self, sequence: u64) -> bool {

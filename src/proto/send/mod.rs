@@ -39,8 +39,8 @@ use route::{Limits, Route};
 use super::time::Instant;
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 
-/// As long as the peer has not said what its window is.
-const WINDOW_UNKNOWN: Duration = Duration::from_millis(250);
+/// As long as the peer has not said how long it holds frames.
+const HOLD_UNKNOWN: Duration = Duration::from_millis(250);
 /// Frames may wait this long on an uplink's way, or a quarter of the time that they have, if that is less.
 const QUEUE_MAX: Duration = Duration::from_millis(40);
 /// What goes again may wait so many times longer, since it has waited already.
@@ -56,6 +56,8 @@ const LOOK_MIN: Duration = Duration::from_micros(200);
 const LOOK_MAX: Duration = Duration::from_millis(5);
 /// What waits here counts so many times when a worse uplink is compared with better ones: the frames behind it wait, too.
 const IMPATIENCE: u32 = 2;
+/// A clock that is off by more than this from one message to the next has stepped: no way is shortened by so much.
+const CLOCK_STEP_MIN: Duration = Duration::from_millis(250);
 /// A metered uplink is used as if frames took so much longer by it.
 const METERED_PENALTY: Duration = Duration::from_millis(100);
 
@@ -121,9 +123,12 @@ pub struct Sender<F> {
     /// Numbers that are to be sent again, the lowest first.
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
+    /// Whether the peer has been told that it should wait for what is sent again.
+    recovers: bool,
     resent_at: Option<Instant>,
     explorer: Explorer,
-    window: Duration,
+    /// How long the peer holds frames to restore order.
+    hold: Duration,
     newest_feedback: Option<PeerTime>,
     /// From the peer's clock to ours: the least of late.
     return_transit: Option<(Transit, Instant)>,
@@ -144,9 +149,10 @@ impl<F> Sender<F> {
             usable: UplinkSet::EMPTY,
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
+            recovers: false,
             resent_at: None,
             explorer: Explorer::default(),
-            window: WINDOW_UNKNOWN,
+            hold: HOLD_UNKNOWN,
             newest_feedback: None,
             return_transit: None,
             sent_by: [0; UPLINKS_MAX],
@@ -175,13 +181,14 @@ impl<F> Sender<F> {
 
     /// Whether a frame that is lost can be sent again in time.
     fn can_recover(&self) -> bool {
-        self.shortest_round_trip().is_some_and(|round_trip| round_trip + MISSED_WITHIN < self.patience())
+        self.shortest_round_trip().is_some_and(|round_trip| round_trip + MISSED_WITHIN < self.hold)
     }
 
-    /// Whether the peer has to wait for what is sent again: it can be in time, or something is under way still.
-    #[must_use]
-    pub fn recovers(&self, now: Instant) -> bool {
-        self.can_recover() || self.resent_at.is_some_and(|at| now.since(at) < self.window * 2)
+    /// Whether the peer has to wait for what is sent again: it can be in time, or something is under way still. Holds until
+    /// this is asked again, and the peer must be told.
+    pub fn announce_recovery(&mut self, now: Instant) -> bool {
+        self.recovers = self.can_recover();
+        self.recovers || self.resent_at.is_some_and(|at| now.since(at) < self.hold * 2)
     }
 
     /// How many frames wait.
@@ -199,11 +206,6 @@ impl<F> Sender<F> {
     /// What the user has set for an uplink.
     pub fn set_limits(&mut self, uplink: UplinkId, limits: Limits) {
         self.routes[uplink.index()].limits = limits;
-    }
-
-    /// How long the peer holds frames to restore order.
-    pub fn set_window(&mut self, window: Duration) {
-        self.window = window;
     }
 
     /// A frame of `flow` has been read from the TAP. Returns whether one was dropped for it.
@@ -234,23 +236,21 @@ impl<F> Sender<F> {
         }
         self.routes.iter_mut().for_each(Route::forget);
         self.wanted.clear();
-        self.window = WINDOW_UNKNOWN;
+        self.hold = HOLD_UNKNOWN;
         self.newest_feedback = None;
         self.return_transit = None;
     }
 
     /// A probe sent at `sent_at` was answered, at `answered_at` by the peer's clock.
     pub fn on_probe_answered(&mut self, now: Instant, uplink: UplinkId, sent_at: Instant, answered_at: u64) {
+        let answered_at = PeerTime::from_nanos(answered_at);
+        // An answer from before the peer's clock has stepped.
+        if self.newest_feedback.is_some_and(|newest| newest.since(answered_at) >= CLOCK_STEP_MIN) {
+            return;
+        }
         let route = &mut self.routes[uplink.index()];
-        let transit = PeerTime::from_nanos(answered_at).transit_since(sent_at);
+        let transit = answered_at.transit_since(sent_at);
         route.on_probe_answered(now, sent_at, transit, now.since(sent_at));
-    }
-
-    /// How long a frame may take beyond the shortest way: the window less a part of the way itself, so that a window
-    /// much longer than the way bounds the whole of it.
-    fn patience(&self) -> Duration {
-        let way = self.shortest_round_trip().unwrap_or_default() / 2;
-        self.window.saturating_sub(way.min(self.window / 4))
     }
 
     fn shortest_round_trip(&self) -> Option<Duration> {
@@ -260,11 +260,11 @@ impl<F> Sender<F> {
     /// By the peer's clock, when a frame offered then is of no use any more; `None` as long as nothing is known.
     fn deadline(&self, offered_at: Instant) -> Option<PeerTime> {
         let shortest = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].base()).min()?;
-        Some(PeerTime::arrival(offered_at, shortest).plus(self.patience()))
+        Some(PeerTime::arrival(offered_at, shortest).plus(self.hold))
     }
 
     fn queue_max(&self) -> Duration {
-        QUEUE_MAX.min(self.patience() / 4)
+        QUEUE_MAX.min(self.hold / 4)
     }
 
     fn choose(&self, now: Instant, length: u32, offered_at: Instant) -> Choice {
@@ -372,7 +372,7 @@ impl<F> Sender<F> {
     /// `None`: not yet. `Some(None)`: not at all.
     fn resend(&mut self, now: Instant, sequence: u64) -> Option<Option<Resend>> {
         let Some(record) = self.flight.get(sequence).copied() else { return Some(None) };
-        if !self.can_recover() {
+        if !self.recovers {
             return Some(self.give_up(sequence));
         }
         let elsewhere = self.usable.without(record.uplinks());
@@ -442,7 +442,7 @@ impl<F> Sender<F> {
 
     /// Time has passed: forgets what is of no use any more.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let useful_since = now - (self.window + FORGOTTEN_AFTER);
+        let useful_since = now - (self.hold + FORGOTTEN_AFTER);
         while let Some(record) = self.flight.get(self.flight.oldest()) {
             if record.offered_at >= useful_since {
                 break;

@@ -136,10 +136,10 @@ impl Route {
         });
     }
 
-    /// The peer's clock has stepped, ahead or back: what was learned is moved with it.
-    pub fn on_clock_step(&mut self, ahead: Duration, back: Duration) {
-        let shift = |transit: Transit| transit.plus(ahead).minus(back);
-        let shift_time = |at: PeerTime| at.plus(ahead).minus(back);
+    /// The peer's clock has stepped ahead: what was learned is moved with it.
+    pub fn on_clock_step(&mut self, ahead: Duration) {
+        let shift = |transit: Transit| transit.plus(ahead);
+        let shift_time = |at: PeerTime| at.plus(ahead);
         self.base = self.base.map(|least| RecentLeast {
             current: shift(least.current),
             previous: shift(least.previous),

@@ -17,7 +17,7 @@ pub(super) const RESENDS_WAITING_MAX: usize = 256;
 /// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
 const MISSED_WITHIN: Duration = Duration::from_millis(15);
 /// The shortest that a window that follows becomes.
-const WINDOW_MIN: Duration = Duration::from_millis(20);
+pub const WINDOW_MIN: Duration = Duration::from_millis(20);
 /// Jitter allowed for, in units of what is measured.
 const JITTERS: u32 = 4;
 /// How often a lost frame may be lost again and still be in time.
@@ -133,7 +133,6 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback) {
         let Self { outbound: Outbound::Adaptive(sender), uplinks, .. } = self else { return };
         sender.on_feedback(now, sent_at, feedback, |uplink| uplinks[uplink.index()].sent);
-        self.pump(now);
     }
 
     /// A probe of ours, sent at `echo_sent_at`, has been answered.
@@ -145,10 +144,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     /// Whether what is lost can be sent again in time.
-    pub(super) fn recovers(&self, now: Instant) -> bool {
-        match &self.outbound {
+    pub(super) fn announce_recovery(&mut self, now: Instant) -> bool {
+        match &mut self.outbound {
             Outbound::AtOnce(_) => false,
-            Outbound::Adaptive(sender) => sender.recovers(now),
+            Outbound::Adaptive(sender) => sender.announce_recovery(now),
         }
     }
 

@@ -46,6 +46,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.on_head(now, &head);
         self.on_message(now, &head, message);
         self.evaluate_uplinks(now);
+        self.pump(now);
         Ok(())
     }
 
@@ -230,7 +231,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn probe_all(&mut self, now: Instant) {
         let next_in = self.probe_clock.beat(now);
         let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
-        let (wants_feedback, recovers) = (self.is_adaptive(), self.recovers(now));
+        let (wants_feedback, recovers) = (self.is_adaptive(), self.announce_recovery(now));
         for uplink in self.attached().iter() {
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
             let sent_packets = sent.packets;

@@ -18,6 +18,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+pub use adaptive::WINDOW_MIN;
 use adaptive::{Outbound, RESENDS_WAITING_MAX};
 pub use interface::{
     Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, Path, Payload, Role, Settings, UplinkSettings,

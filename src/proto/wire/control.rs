@@ -35,7 +35,7 @@ const REPORT_ENTRY_LENGTH: usize = 17;
 
 /// The longest control message, in bytes: feedback on every uplink.
 pub const CONTROL_LENGTH_MAX: usize = HEAD_LENGTH + FEEDBACK_LENGTH_MAX;
-const _: () = assert!(1 + UPLINKS_MAX * REPORT_ENTRY_LENGTH <= FEEDBACK_LENGTH_MAX);
+const _: () = assert!(UPLINKS_MAX * REPORT_ENTRY_LENGTH < FEEDBACK_LENGTH_MAX);
 
 const _: () = assert!(REPLY_LENGTH <= PROBE_LENGTH, "a reply must never bring more bytes than its probe did");
 
@@ -367,8 +367,8 @@ mod tests {
         });
         let arrivals = proptest::collection::vec(proptest::option::of(arrivals), UPLINKS_MAX);
         let seen = proptest::collection::vec(0..SEEN_MAX, 0..100);
-        (any::<u32>(), any::<u32>(), arrivals, seen).prop_map(|(window_micros, next, arrivals, seen)| {
-            let mut feedback = Feedback::new(window_micros, next);
+        (any::<u32>(), any::<u32>(), arrivals, seen).prop_map(|(hold_micros, next, arrivals, seen)| {
+            let mut feedback = Feedback::new(hold_micros, next);
             for (uplink, arrivals) in UplinkId::all().zip(arrivals) {
                 arrivals.into_iter().for_each(|arrivals| feedback.set_arrivals(uplink, arrivals));
             }

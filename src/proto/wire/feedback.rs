@@ -1,7 +1,7 @@
 //! Feedback: which frames have come, and when the last of them came by each uplink.
 //!
 //! ```text
-//! offset  0 window in µs (4)   4 next (4)   8 count (1)   9 length (2)
+//! offset  0 hold in µs (4)   4 next (4)   8 count (1)   9 length (2)
 //!        11 for each uplink: 0 uplink (1)  1 highest (4)  5 age in µs (4)  9 bytes (4)  13 burst in kB/s (4)
 //!           then `length` bytes, a bit for each number from `next` on, lowest first: 1 if it has come
 //! ```
@@ -47,7 +47,7 @@ impl Arrivals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Feedback {
     /// How long the receiver holds frames to restore order, in microseconds.
-    pub window_micros: u32,
+    pub hold_micros: u32,
     /// The number due next: those below have come or are given up.
     pub next: u32,
     arrivals: [Option<Arrivals>; UPLINKS_MAX],
@@ -58,8 +58,8 @@ pub struct Feedback {
 impl Feedback {
     /// Nothing has come but what is below `next`.
     #[must_use]
-    pub const fn new(window_micros: u32, next: u32) -> Self {
-        Self { window_micros, next, arrivals: [None; UPLINKS_MAX], seen: [0; SEEN_BYTES_MAX], seen_bytes: 0 }
+    pub const fn new(hold_micros: u32, next: u32) -> Self {
+        Self { hold_micros, next, arrivals: [None; UPLINKS_MAX], seen: [0; SEEN_BYTES_MAX], seen_bytes: 0 }
     }
 
     /// Says what has come by `uplink`.
@@ -90,7 +90,7 @@ impl Feedback {
     }
 
     pub(super) fn emit(&self, out: &mut impl BufMut) {
-        out.put_u32(self.window_micros);
+        out.put_u32(self.hold_micros);
         out.put_u32(self.next);
         out.put_u8(self.arrivals().count() as u8);
         out.put_u16(self.seen_bytes);

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::plan::EndPlan;
 use super::{Nanoseconds, SECOND, frame};
 use crate::proto::scheduler::Mode;
 use crate::proto::stats::DropReason;
@@ -58,18 +59,13 @@ pub struct Oracle {
 type Verdict = Result<(), Violation>;
 
 impl Oracle {
-    /// For ends with these windows and modes, TAPs with this MTU, and keys that are replaced so often, if there are any.
+    /// For ends such as these, TAPs with this MTU, and keys that are replaced so often, if there are any.
     #[must_use]
-    pub fn new(
-        windows: [Option<Duration>; 2],
-        modes: [Mode; 2],
-        clocks: [Instant; 2],
-        tap_mtu: u16,
-        rekey_interval: Option<Duration>,
-    ) -> Self {
+    pub fn new(ends: &[EndPlan; 2], clocks: [Instant; 2], tap_mtu: u16, rekey_interval: Option<Duration>) -> Self {
         let receiver = |end: usize| Receiver {
-            window: windows[end],
-            peer_mode: modes[1 - end],
+            window: ends[end].window,
+            window_follows: ends[end].window_follows,
+            peer_mode: ends[1 - end].scheduler.mode,
             life: 0,
             known_life: None,
             began: (0, clocks[end]),
@@ -127,6 +123,7 @@ impl Oracle {
             delivered_in: None,
             length: length as u16,
             is_sent: false,
+            is_resent: false,
             came_by: UplinkSet::EMPTY,
             taken: None,
         });
@@ -168,6 +165,11 @@ impl Oracle {
     ) -> Verdict {
         self.streams[from].offers[number as usize].is_sent = true;
         self.check_choice(mode, uplinks, attached, up)
+    }
+
+    /// Frame `number` leaves end `from` again.
+    pub fn on_sent_again(&mut self, from: usize, number: u64) {
+        self.streams[from].offers[number as usize].is_resent = true;
     }
 
     fn check_choice(&self, mode: Mode, chosen: UplinkSet, attached: UplinkSet, up: UplinkSet) -> Verdict {
@@ -349,7 +351,8 @@ impl Oracle {
         let has_been_silent =
             overtaken.zip(receiver.silent[arrived.uplink.index()]).is_some_and(|(since, silent)| silent >= since);
         let is_of_another_time = offer.at <= receiver.began.0;
-        has_waited || has_been_silent || is_of_another_time || self.may_reorder(arrived)
+        // A receiver that has not heard yet that it is to wait for what is sent again does not.
+        has_waited || has_been_silent || is_of_another_time || offer.is_resent || self.may_reorder(arrived)
     }
 
     /// A frame has come out at end `to`.

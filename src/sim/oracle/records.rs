@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::proto::scheduler::Mode;
 use crate::proto::time::Instant;
+use crate::proto::tunnel::WINDOW_MIN;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 use crate::sim::{Nanoseconds, SECOND};
 
@@ -35,6 +36,8 @@ pub struct Offer {
     pub(super) length: u16,
     /// Whether the core took it on.
     pub(super) is_sent: bool,
+    /// Whether the core sent it again.
+    pub(super) is_resent: bool,
     /// The uplinks by which it has come to the receiver, whatever became of it.
     pub(super) came_by: UplinkSet,
     /// When a copy was taken on by the receiver, by its clock, and in which of its lives.
@@ -55,6 +58,7 @@ pub struct Stream {
 #[derive(Debug)]
 pub(super) struct Receiver {
     pub(super) window: Option<Duration>,
+    pub(super) window_follows: bool,
     pub(super) peer_mode: Mode,
     /// Counts starts of the process.
     pub(super) life: u32,
@@ -83,7 +87,8 @@ impl Receiver {
     /// How long frames are held at least before what is missing is given up: a sender that sends again what is lost gives
     /// it up so much sooner than the window ends.
     pub(super) fn hold(&self) -> Option<Duration> {
-        self.window.map(|window| if self.peer_mode == Mode::Adaptive { window - window / 4 } else { window })
+        let window = if self.window_follows { self.window.map(|_| WINDOW_MIN) } else { self.window };
+        window.map(|window| if self.peer_mode == Mode::Adaptive { window - window / 4 } else { window })
     }
 
     /// When the first frame with a higher number was taken.

@@ -60,15 +60,13 @@ impl World {
         let mut random = Random::new(plan.seed);
         let lines = plan.uplinks.iter().map(|uplink| Line::new(&uplink.ways, &mut random)).collect();
         let ends = [End::new(&plan, BOX), End::new(&plan, GATEWAY)];
-        let windows = plan.ends.each_ref().map(|end| end.window);
-        let modes = plan.ends.each_ref().map(|end| end.scheduler.mode);
         let clocks = ends.each_ref().map(|end| end.clock(0));
         let mut world = Self {
             now: 0,
             next_offer: [SECOND; 2],
             next_incident: 0,
             next_audit: AUDIT_EVERY,
-            oracle: Oracle::new(windows, modes, clocks, plan.tap_mtu, plan.rekey_interval),
+            oracle: Oracle::new(&plan.ends, clocks, plan.tap_mtu, plan.rekey_interval),
             random,
             all_up_since: None,
             tell,
@@ -223,6 +221,7 @@ impl World {
                 }
                 return Err(self.objection(format!("end {from} wants {resend:?}, which need not be kept")));
             };
+            self.oracle.on_sent_again(from, number);
             self.transmit(from, resend.uplink, bytes, Cargo::Frame(number));
         }
         if let Some(kept_from) = self.ends[from].tunnel().map(|tunnel| tunnel.kept_from()) {
