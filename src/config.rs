@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::session::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::proto::uplink::UplinkName;
@@ -102,6 +103,8 @@ pub struct UplinkConfig {
     pub source: Option<IpAddr>,
     /// Its share in `balance-rr`, 1 to 255.
     pub weight: u8,
+    /// How far it may be used in `adaptive`.
+    pub limits: Limits,
 }
 
 /// What the kernel is asked to do for many packets at once instead of for each (`--offload`).
@@ -135,6 +138,8 @@ pub struct ProcessConfig {
     pub busy_poll: Duration,
     /// What to leave to the kernel, if it can.
     pub offloads: Offloads,
+    /// Who is told what the uplinks carry, if anybody.
+    pub capacity_to: Option<SocketAddr>,
     /// What to log.
     pub log: tracing::Level,
     /// Whether to give up the system calls that are not needed once all is set up. Off only where it is measured what

@@ -57,7 +57,7 @@ fn within_the_core_arrows_point_downwards() {
         ("uplink", &["time", "seq", "stats"]),
         ("receive", &["time", "seq", "stats", "uplink", "wire"]),
         ("send", &["time", "seq", "stats", "uplink", "wire"]),
-        ("scheduler", &["time", "stats", "uplink"]),
+        ("scheduler", &["time", "stats", "uplink", "send"]),
         ("wire", &["stats", "uplink"]),
         ("session", &["time", "seq", "stats", "uplink", "wire"]),
         ("tunnel", &["time", "seq", "stats", "uplink", "receive", "scheduler", "send", "wire", "session"]),

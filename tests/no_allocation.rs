@@ -88,7 +88,7 @@ impl Datagram for Packet {
 }
 
 fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
-    let uplink = |name| UplinkSettings { name: UplinkName::new(name).expect("lawful"), weight: 1 };
+    let uplink = |name| UplinkSettings::named(UplinkName::new(name).expect("lawful"));
     Tunnel::new(
         Instant::ZERO,
         &Settings {

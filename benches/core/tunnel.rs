@@ -121,7 +121,7 @@ impl Pair {
 }
 
 fn settings(role: Role, mode: Mode) -> Settings {
-    let uplink = |name| UplinkSettings { name: UplinkName::new(name).expect("lawful"), weight: 1 };
+    let uplink = |name| UplinkSettings::named(UplinkName::new(name).expect("lawful"));
     Settings {
         role,
         epoch: 1 + role as u64,

@@ -51,6 +51,7 @@ fn parse_and_emit_probe(bencher: Bencher) {
         name,
         wants_feedback: true,
         recovers: true,
+        is_metered: false,
     };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();

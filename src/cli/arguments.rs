@@ -11,8 +11,8 @@ use super::boxes::{BoxDescription, check_boxes, parse_box};
 use super::keys::{KeyArguments, check_peer, plaintext_excludes, read_preshared_key};
 use super::values::{
     Window, parse_busy_poll, parse_cidr, parse_host_port, parse_level, parse_listen, parse_mode, parse_mtu,
-    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_rekey_interval, parse_reselect, parse_share,
-    parse_uplink, parse_window,
+    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_redundancy, parse_rekey_interval,
+    parse_reselect, parse_share, parse_uplink, parse_window,
 };
 use super::{ReadFiles, UsageError};
 use crate::config::{
@@ -20,6 +20,7 @@ use crate::config::{
     SealConfig, Share, TunnelConfig, UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::send::redundancy::Rule;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
 /// Bonds several uplinks into one Ethernet link to a gateway: the end with the uplinks.
@@ -30,8 +31,14 @@ pub(super) struct BoxArguments {
     #[arg(long, value_name = "HOST[:PORT]", value_parser = parse_host_port)]
     gateway: Option<HostPort>,
     /// An uplink, by its interface; repeat it for each, up to 16. `name` (the interface's unless given) is for logs
-    /// and --primary, `source` picks one of several addresses, `weight` (1 to 255) is for balance-rr
-    #[arg(long, value_name = "dev=IF[,name=N][,source=IP][,weight=W]", value_parser = parse_uplink)]
+    /// and --primary, `source` picks one of several addresses, `weight` (1 to 255) is its share in
+    /// balance-rr, and among equally good ones in adaptive. In adaptive, `max-rate` (such as 5mbit) is the most that is
+    /// sent by it, and one that is `metered` is used only where the others do not suffice
+    #[arg(
+        long,
+        value_name = "dev=IF[,name=N][,source=IP][,weight=W][,max-rate=R][,metered]",
+        value_parser = parse_uplink
+    )]
     #[arg(action = ArgAction::Append)]
     uplink: Vec<UplinkConfig>,
     /// How long keys are used before new ones take their place, 1s to 2m [default: 2m]
@@ -105,6 +112,10 @@ struct TunnelArguments {
     /// (only when the active uplink fails) [default: always]
     #[arg(long, value_name = "WHEN", value_parser = parse_reselect)]
     primary_reselect: Option<PrimaryReselect>,
+    /// adaptive: which frames go by two uplinks at once, separated by commas: marked (DSCP CS4 and above), dscp=N, port=N
+    /// (TCP or UDP, from or to), small=BYTES (Ethernet frames of up to so many)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_redundancy)]
+    redundancy: Vec<Rule>,
     /// The longest that a received frame may be held to restore order, 1ms to 2s; auto is as long as the uplinks require,
     /// up to 250ms (auto:DURATION up to that); off delivers in order of arrival [default: auto in adaptive, else 40ms]
     #[arg(long, value_name = "DURATION|auto|off", value_parser = parse_window)]
@@ -112,6 +123,10 @@ struct TunnelArguments {
     /// Time between probes on each uplink while traffic flows, 5ms to 1s [default: 100ms in adaptive, else 20ms]
     #[arg(long, value_name = "DURATION", value_parser = parse_probe_interval)]
     probe_interval: Option<Duration>,
+    /// adaptive: tell encoders that adapt their bit rate what the uplinks carry, by UDP to this address, five times a second,
+    /// a line of JSON each: capacity_bps, safe_bps, and of each uplink
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen)]
+    capacity_to: Option<SocketAddr>,
     /// MTU of the TAP, 576 to 9000; auto takes it from the uplinks, and the smaller of both ends'
     #[arg(long, value_name = "auto|N", value_parser = parse_mtu, default_value = "auto")]
     mtu: Mtu,
@@ -184,6 +199,7 @@ impl TunnelArguments {
             probe_interval: self.probe_interval.unwrap_or(self.mode.probe_interval()),
             cpu: self.cpu,
             busy_poll: self.busy_poll,
+            capacity_to: self.capacity_to,
             offloads: self.offload,
             log: self.log,
             filters_system_calls: true,
@@ -215,6 +231,7 @@ impl TunnelArguments {
             packets_per_uplink: self.packets_per_uplink.filter(|_| mode == Mode::BalanceRr).unwrap_or(NonZeroU32::MIN),
             primary,
             primary_reselect: primary.and(self.primary_reselect).unwrap_or(PrimaryReselect::Always),
+            redundancy: if mode == Mode::Adaptive { self.redundancy.clone() } else { vec![] },
         }
     }
 
@@ -267,6 +284,8 @@ impl TunnelArguments {
             ("--packets-per-uplink", self.packets_per_uplink.is_some(), Mode::BalanceRr),
             ("--primary", self.primary.is_some(), Mode::ActiveBackup),
             ("--primary-reselect", self.primary_reselect.is_some(), Mode::ActiveBackup),
+            ("--redundancy", !self.redundancy.is_empty(), Mode::Adaptive),
+            ("--capacity-to", self.capacity_to.is_some(), Mode::Adaptive),
         ];
         for (flag, is_given, mode) in of_mode {
             if is_given && !modes.contains(&mode) {

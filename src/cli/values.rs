@@ -8,12 +8,16 @@ use crate::config::{
     Cidr, GRE_IN_UDP_PORT, HostPort, InterfaceName, Mtu, Offloads, Share, TAP_MTU_MAX, TAP_MTU_MIN, UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect};
+use crate::proto::send::redundancy::Rule;
+use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::uplink::UplinkName;
-use crate::units::parse_duration;
+use crate::units::{parse_duration, parse_rate};
 
 const WINDOW_MIN: Duration = Duration::from_millis(1);
 const WINDOW_MAX: Duration = Duration::from_secs(2);
+/// 64 kbit/s, in bytes.
+const RATE_MAX_MIN: u64 = 8_000;
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
@@ -73,8 +77,13 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 
 pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
     let (mut device, mut name, mut source, mut weight) = (None, None, None, None);
+    let (mut rate_max, mut metered) = (None, None);
     for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(|| format!("'{part}' has no '=': write dev={part}"))?;
+        let (key, value) = match part.split_once('=') {
+            Some(pair) => pair,
+            None if part == "metered" => (part, "true"),
+            None => return Err(format!("'{part}' has no '=': write dev={part}")),
+        };
         let twice = match key {
             "dev" => device.replace(InterfaceName::new(value)?).is_some(),
             "name" => name.replace(UplinkName::new(value)?).is_some(),
@@ -83,7 +92,9 @@ pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
                 source.replace(address).is_some()
             }
             "weight" => weight.replace(parse_weight(value)?).is_some(),
-            _ => return Err(format!("'{key}' is not known: dev, name, source and weight are")),
+            "max-rate" => rate_max.replace(parse_rate_max(value)?).is_some(),
+            "metered" => metered.replace(parse_metered(value)?).is_some(),
+            _ => return Err(format!("'{key}' is not known: dev, name, source, weight, max-rate and metered are")),
         };
         if twice {
             return Err(format!("'{key}' is given twice"));
@@ -94,7 +105,18 @@ pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
         Some(name) => name,
         None => UplinkName::new(device.as_str()).map_err(|error| format!("{error}: add name=..."))?,
     };
-    Ok(UplinkConfig { device, name, source, weight: weight.unwrap_or(1) })
+    let limits = Limits { rate_max, is_metered: metered.unwrap_or(false) };
+    Ok(UplinkConfig { device, name, source, weight: weight.unwrap_or(1), limits })
+}
+
+/// In bytes per second.
+fn parse_rate_max(text: &str) -> Result<u64, String> {
+    let rate = parse_rate(text)? / 8;
+    if rate < RATE_MAX_MIN { Err(format!("'{text}' is less than 64kbit")) } else { Ok(rate) }
+}
+
+fn parse_metered(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("metered '{text}' is neither true nor false"))
 }
 
 fn parse_weight(text: &str) -> Result<u8, String> {
@@ -127,6 +149,20 @@ pub(super) fn parse_reselect(text: &str) -> Result<PrimaryReselect, String> {
 
 pub(super) fn parse_packets_per_uplink(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| "write a number from 1 up".to_owned())
+}
+
+pub(super) fn parse_redundancy(text: &str) -> Result<Rule, String> {
+    let number = |value: &str, most: u16| {
+        let number = value.parse().ok().filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| format!("'{value}' is not a number from 1 to {most}"))
+    };
+    match text.split_once('=') {
+        None if text == "marked" => Ok(Rule::Marked),
+        Some(("dscp", value)) => number(value, 63).map(|dscp| Rule::Dscp(dscp as u8)),
+        Some(("port", value)) => number(value, u16::MAX).map(Rule::Port),
+        Some(("small", value)) => number(value, TAP_MTU_MAX).map(Rule::Small),
+        _ => Err("kinds are marked, dscp=N, port=N and small=BYTES".to_owned()),
+    }
 }
 
 pub(super) fn parse_window(text: &str) -> Result<Window, String> {

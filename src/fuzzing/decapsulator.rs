@@ -62,7 +62,7 @@ fn new_tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
         window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: TAP_MTU,
-        uplinks: names.iter().map(|n| UplinkSettings { name: name(n), weight: 1 }).collect(),
+        uplinks: names.iter().map(|n| UplinkSettings::named(name(n))).collect(),
     };
     let mut tunnel = Tunnel::new(now, &settings);
     for number in 0..names.len() {

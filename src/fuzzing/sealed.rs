@@ -187,7 +187,7 @@ pub fn securities(host: &mut CountingHost, ciphers: Ciphers) -> [Security; 2] {
 /// A tunnel of one uplink.
 #[must_use]
 pub fn tunnel(now: Instant, role: Role) -> Tunnel<Bytes> {
-    let named = UplinkSettings { name: UplinkName::new("a").expect("a lawful name"), weight: 1 };
+    let named = UplinkSettings::named(UplinkName::new("a").expect("a lawful name"));
     let settings = Settings {
         role,
         epoch: if role == Role::Box { 1 } else { 2 },

@@ -25,6 +25,7 @@
 //! 2,040 µs for one another, where 60 are enough if the spinning end yields.
 
 mod buffers;
+mod capacity_report;
 mod control_message;
 mod datagram_port;
 mod hardware_address;
@@ -52,6 +53,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use buffers::Lease;
+use capacity_report::CapacityReport;
 use host::Machine;
 use links::Links;
 use netlink::LinkWatcher;
@@ -111,7 +113,11 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let offloads = usable(config.process.offloads);
     let links = Links::for_box(&config.uplinks, gateways, watcher, mtu::bound(config.process.mtu, mtu), offloads.gro);
     let links = links.map_err(RunError::from_display)?;
-    let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
+    let uplinks = config.uplinks.iter().map(|uplink| UplinkSettings {
+        name: uplink.name,
+        weight: uplink.weight,
+        limits: uplink.limits,
+    });
     let public_key = match &config.security {
         BoxSecurity::Plaintext => None,
         BoxSecurity::Sealed { seal, .. } => Some(seal.private_key.public()),
@@ -215,6 +221,7 @@ impl End<'_> {
         let now = sys::monotonic_now();
         let made = tunnels.iter().map(|tunnel| Tunnel::new(now, &self.settings(tunnel.config, &uplinks))).collect();
         let names: Vec<String> = tunnels.iter().map(|tunnel| tunnel.name.clone()).collect();
+        let capacity_report = self.capacity_report(tunnels)?;
         let parts = Parts {
             endpoint: Endpoint::new(made, security),
             names: TunnelNames::new(&names),
@@ -224,6 +231,7 @@ impl End<'_> {
             frame_length_max: usize::from(self.mtu) + FRAME_OVERHEAD_MAX,
             offloads: self.offloads,
             busy_poll: self.process.busy_poll,
+            capacity_report,
         };
         let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
         reactor.set_taps_up().map_err(|(number, error)| {
@@ -269,6 +277,16 @@ impl End<'_> {
             tap.join_bridge(bridge).map_err(RunError::from_display)?;
         }
         Ok(tap)
+    }
+
+    fn capacity_report(&self, tunnels: &[Named<'_>]) -> Result<Option<CapacityReport>, RunError> {
+        let Some(to) = self.process.capacity_to else { return Ok(None) };
+        let taps = tunnels.iter().map(|Named { config, .. }| config.tap.as_str().to_owned()).collect();
+        CapacityReport::new(to, taps).map(Some).map_err(|error| {
+            RunError(format!(
+                "cannot send to {to} (--capacity-to): {error}: give an address that this machine has a route to"
+            ))
+        })
     }
 
     /// Says that frames can flow: to the log, and to whoever started us.

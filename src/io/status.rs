@@ -154,9 +154,10 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
     );
     if let Some(sender) = tunnel.sender_counters() {
         tracing::info!(
-            "adaptive: waiting={} resent={} given_up={} explored={}",
+            "adaptive: waiting={} resent={} duplicated={} given_up={} explored={}",
             counters.waiting,
             sender.resent,
+            sender.duplicated,
             sender.given_up,
             sender.explored
         );

@@ -306,6 +306,7 @@ pub fn socket_address_from_name(name: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::send::route::Limits;
     use crate::proto::uplink::UplinkName;
 
     fn loopback(device: &str) -> UplinkConfig {
@@ -314,6 +315,7 @@ mod tests {
             name: UplinkName::new("test").expect("lawful"),
             source: None,
             weight: 1,
+            limits: Limits::default(),
         }
     }
 

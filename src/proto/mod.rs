@@ -10,6 +10,7 @@
 //! endpoint ──▶ tunnel, session
 //! session ──▶ wire, stats, time, seq, uplink (its names)
 //! tunnel ──▶ scheduler ──▶ uplink ──▶ stats, time, seq
+//!    │               └─────▶ send (its rules)
 //!    ├─────▶ send, receive ──────────▶ stats, time, seq, uplink (its names), wire (the form of feedback)
 //!    ├─────▶ wire ───────────────────▶ stats, uplink (its names)
 //!    └─────▶ session (the names of its ciphers)

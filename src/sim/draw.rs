@@ -10,6 +10,7 @@ use super::random::Random;
 use super::shaper::{Shaper, Trace};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::send::redundancy::Rule;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
@@ -123,9 +124,10 @@ fn draw_end(random: &mut Random) -> EndPlan {
             packets_per_uplink: NonZeroU32::new(*random.pick(&[1, 1, 2, 8])).unwrap_or(NonZeroU32::MIN),
             primary: if random.below(2) == 0 { Some(name(random.below(3))) } else { None },
             primary_reselect: *random.pick(&PrimaryReselect::ALL),
+            redundancy: if random.below(4) == 0 { vec![Rule::Small(700)] } else { vec![] },
         },
         window,
-        window_follows: false,
+        window_follows: random.below(4) == 0 && window.is_some(),
         probe_interval: Duration::from_millis(*random.pick(&[20, 20, 20, 10, 50, 100])),
         first_sequence: *random.pick(&[0, almost_wrapped, number]),
         clock_origin: random.below(1 << 50),

@@ -60,7 +60,10 @@ impl<D> End<D> {
     #[must_use]
     pub fn new(plan: &Plan, end: usize) -> Self {
         let own: &EndPlan = &plan.ends[end];
-        let uplinks = plan.uplinks.iter().map(|uplink| UplinkSettings { name: uplink.name, weight: uplink.weight });
+        let uplinks = plan
+            .uplinks
+            .iter()
+            .map(|uplink| UplinkSettings { weight: uplink.weight, ..UplinkSettings::named(uplink.name) });
         let settings = Settings {
             role: if end == BOX { Role::Box } else { Role::Gateway },
             epoch: 0,

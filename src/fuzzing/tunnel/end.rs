@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::Flying;
 use super::oracle::Oracle;
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::send::route::Limits;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Path, Role, Settings, Tunnel, UplinkSettings};
 use crate::proto::uplink::{UplinkId, UplinkName};
@@ -35,6 +36,7 @@ impl Plan {
         let uplink = |number: u8| UplinkSettings {
             name: UplinkName::new(&format!("uplink{number}")).expect("lawful"),
             weight: 1 + ((self.weights >> (2 * number)) & 3),
+            limits: Limits { rate_max: None, is_metered: self.weights & (1 << number) == 0 },
         };
         Settings {
             role,
@@ -45,6 +47,7 @@ impl Plan {
                 packets_per_uplink: NonZeroU32::MIN,
                 primary: UplinkName::new("uplink1").ok().filter(|_| self.reselect & 4 == 0),
                 primary_reselect: PrimaryReselect::ALL[usize::from(self.reselect & 3) % PrimaryReselect::ALL.len()],
+                redundancy: vec![],
             },
             window: self.window,
             window_follows: false,

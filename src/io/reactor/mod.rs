@@ -14,6 +14,7 @@ use std::time::Duration;
 use io_uring::{cqueue, opcode, types};
 
 use super::buffers::{Arena, Size};
+use super::capacity_report::CapacityReport;
 use super::datagram_port::receive::{Datagrams, Received};
 use super::datagram_port::send::Sent;
 use super::datagram_port::{DatagramPort, Route, Sockets};
@@ -65,6 +66,8 @@ pub struct Parts {
     pub offloads: Offloads,
     /// How long to spin before sleeping.
     pub busy_poll: Duration,
+    /// Who is told what the uplinks carry.
+    pub capacity_report: Option<CapacityReport>,
 }
 
 /// A TAP, and what goes on there.
@@ -94,6 +97,7 @@ pub struct Reactor {
     signals: OwnedFd,
     event_log: EventLog,
     busy_poll: Duration,
+    capacity_report: Option<CapacityReport>,
     /// Frames wait for writes that the kernel has yet to work off.
     has_undelivered: bool,
     stopping: bool,
@@ -105,7 +109,8 @@ impl Reactor {
     /// # Errors
     /// Why not, and what to do.
     pub fn new(parts: Parts) -> Result<Self, RingError> {
-        let Parts { endpoint, names, taps, links, signals, frame_length_max, offloads, busy_poll } = parts;
+        let Parts { endpoint, names, taps, links, signals, frame_length_max, offloads, busy_poll, capacity_report } =
+            parts;
         let advise = |what: &'static str| move |error: io::Error| RingError::advise(what, &error);
         let mut ring = Ring::new()?;
         ring.register_own_descriptor();
@@ -147,6 +152,7 @@ impl Reactor {
             signals,
             event_log: EventLog::new(),
             busy_poll,
+            capacity_report,
             has_undelivered: false,
             stopping: false,
         })
@@ -173,6 +179,9 @@ impl Reactor {
                 self.endpoint.handle_timeout(now, &mut Machine);
             }
             self.links.on_tick(now, &mut self.endpoint);
+            if let Some(report) = &mut self.capacity_report {
+                report.on_tick(now, &self.endpoint);
+            }
             self.drain_all(now).map_err(StopError::Ring)?;
             self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
@@ -207,7 +216,8 @@ impl Reactor {
             return Ok(Woken::ByCompletion);
         }
         let (due, _) = self.endpoint.poll_timeout(now);
-        let due = self.links.next_tick().map_or(due, |tick| tick.min(due));
+        let report = self.capacity_report.as_ref().map(CapacityReport::next);
+        let due = self.links.next_tick().into_iter().chain(report).fold(due, Instant::min);
         if self.busy_poll.is_zero() || self.stopping {
             return self.ring.submit_and_wait(due.since(now));
         }

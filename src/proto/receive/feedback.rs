@@ -1,7 +1,7 @@
 //! What the sender is told of its frames, and when.
 //!
 //! A report is made a while after the first frame that has not been told of, sooner if many have come or a gap has
-//! opened, and for a while after the last frame, so that the sender learns from the reports that nothing comes any more.
+//! opened, and a few times after the last frame, so that the sender learns from the reports that nothing comes any more.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const INTERVAL_GAP: Duration = Duration::from_millis(4);
 /// So many frames are told of at once, but not more often than this.
 const FRAMES_MAX: u32 = 128;
 const INTERVAL_MIN: Duration = Duration::from_micros(500);
-/// How long reports go on when nothing comes any more.
-const GOES_ON_FOR: Duration = Duration::from_millis(200);
+/// So many reports tell of nothing new when nothing comes any more: as many as frames came last, up to this.
+const NEWSLESS_MAX: u32 = 10;
 /// What came by an uplink is told for so long.
 const TOLD_FOR: Duration = Duration::from_millis(250);
 /// One report in so many goes by the second best uplink, too, in case that the best does not carry it.
@@ -32,7 +32,8 @@ pub struct FeedbackClock {
     is_wanted: bool,
     due: Option<Instant>,
     last: Instant,
-    last_frame: Instant,
+    /// How many reports without news are left.
+    newsless: u32,
     untold: u32,
     reports: u32,
 }
@@ -41,7 +42,7 @@ impl FeedbackClock {
     /// Nobody has asked for reports.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
-        Self { is_wanted: false, due: None, last: now, last_frame: now, untold: 0, reports: 0 }
+        Self { is_wanted: false, due: None, last: now, newsless: 0, untold: 0, reports: 0 }
     }
 
     /// Whether the sender wants reports.
@@ -58,7 +59,7 @@ impl FeedbackClock {
         if !self.is_wanted {
             return;
         }
-        self.last_frame = now;
+        self.newsless = (self.newsless + 1).min(NEWSLESS_MAX);
         self.untold += 1;
         let interval = if self.untold >= FRAMES_MAX {
             INTERVAL_MIN
@@ -89,8 +90,10 @@ impl FeedbackClock {
         self.last = now;
         self.untold = 0;
         self.reports = self.reports.wrapping_add(1);
-        let goes_on = now.since(self.last_frame) < GOES_ON_FOR;
-        self.due = goes_on.then(|| now + INTERVAL);
+        if !has_news {
+            self.newsless = self.newsless.saturating_sub(1);
+        }
+        self.due = (self.newsless > 0).then(|| now + INTERVAL);
         !has_news || has_gap || self.reports.is_multiple_of(SECOND_EVERY)
     }
 }
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_come_while_frames_do_and_for_a_while_after() {
+    fn reports_come_while_frames_do_and_some_after_that() {
         let mut clock = FeedbackClock::new(at(0));
         clock.on_frame(at(1), false);
         assert_eq!(clock.due(), None, "nobody has asked");
@@ -176,7 +179,14 @@ mod tests {
             clock.on_report(due, false);
             reports += 1;
         }
-        assert!((20..=22).contains(&reports), "{reports}");
+        assert_eq!(reports, 2, "one that tells of it, and one that tells of no more");
+        (0..100).for_each(|_| clock.on_frame(at(1000), false));
+        reports = 0;
+        while let Some(due) = clock.due() {
+            clock.on_report(due, false);
+            reports += 1;
+        }
+        assert_eq!(reports, 11);
     }
 
     #[test]

@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn a_gap_that_every_live_uplink_has_passed_is_given_up_at_once() {
         let mut receiver = receiver();
-        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
         assert_eq!(feed(&mut receiver, 2, 1, 102), [101, 102], "100 can come by neither uplink any more");
         assert_eq!(receiver.counters().lost, 1);
     }
@@ -391,8 +391,8 @@ mod tests {
     #[test]
     fn a_gap_is_held_while_an_uplink_may_still_bring_it() {
         let mut receiver = receiver();
-        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
-        assert_eq!(feed(&mut receiver, 2, 0, 103), []);
+        assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
+        assert_eq!(feed(&mut receiver, 2, 0, 103), [0_u32; 0]);
         assert_eq!(feed(&mut receiver, 26, 1, 100), [100, 101]);
         assert_eq!(feed(&mut receiver, 27, 1, 102), [102, 103]);
         assert_eq!(receiver.counters().hold_max, Duration::from_millis(25));
@@ -401,7 +401,7 @@ mod tests {
     #[test]
     fn an_announcement_frees_what_an_idle_uplink_holds_back() {
         let mut receiver = receiver();
-        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
         receiver.on_announcement(at(5), uplink(1), 102);
         assert_eq!(receiver.pop(), Some(101));
     }
@@ -413,18 +413,18 @@ mod tests {
         receiver.on_announcement(at(80), uplink(1), 102);
         assert_eq!(feed(&mut receiver, 90, 0, 100), [100], "an uplink that had been silent comes back with its queue");
         assert_eq!(feed(&mut receiver, 91, 1, 102), [102], "but no later frame waits for it");
-        assert_eq!(feed(&mut receiver, 92, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 92, 0, 101), [0_u32; 0]);
         assert_eq!(receiver.counters().lost, 0, "it came, if late");
     }
 
     #[test]
     fn a_dead_uplink_holds_back_until_the_window_or_until_it_is_known_to_be_dead() {
         let mut receiver = receiver();
-        assert_eq!(feed(&mut receiver, 1, 0, 101), []);
+        assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
         assert_eq!(receiver.next_timeout(at(1)), Some(at(41)));
         receiver.on_timeout(at(41));
         assert_eq!(receiver.pop(), Some(101));
-        assert_eq!(feed(&mut receiver, 42, 0, 103), []);
+        assert_eq!(feed(&mut receiver, 42, 0, 103), [0_u32; 0]);
         receiver.set_live(at(60), UplinkSet::only(uplink(0)));
         assert_eq!(receiver.pop(), Some(103));
     }
@@ -434,10 +434,10 @@ mod tests {
         let mut receiver = receiver();
         receiver.set_live(at(0), UplinkSet::only(uplink(0)));
         assert_eq!(feed(&mut receiver, 1, 0, 101), [101], "nothing known yet: 100 is given up");
-        assert_eq!(feed(&mut receiver, 5, 0, 100), [], "and comes late");
-        assert_eq!(feed(&mut receiver, 6, 0, 103), [], "so now it waits");
+        assert_eq!(feed(&mut receiver, 5, 0, 100), [0_u32; 0], "and comes late");
+        assert_eq!(feed(&mut receiver, 6, 0, 103), [0_u32; 0], "so now it waits");
         assert_eq!(feed(&mut receiver, 8, 0, 102), [102, 103]);
-        assert_eq!(feed(&mut receiver, 10, 0, 105), []);
+        assert_eq!(feed(&mut receiver, 10, 0, 105), [0_u32; 0]);
         assert_eq!(receiver.next_timeout(at(10)), Some(at(15)));
         receiver.on_timeout(at(15));
         assert_eq!(receiver.pop(), Some(105));
@@ -491,7 +491,7 @@ mod tests {
         assert_eq!(feed(&mut receiver, 1, 0, 9), [9]);
         assert_eq!(receiver.counters().lost, 1);
         assert_eq!(feed(&mut receiver, 2, 1, 8), [8]);
-        assert_eq!(feed(&mut receiver, 3, 1, 8), []);
+        assert_eq!(feed(&mut receiver, 3, 1, 8), [0_u32; 0]);
         assert_eq!(receiver.counters(), ReceiveCounters { reordered: 1, lost: 0, hold_max: Duration::ZERO });
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let mut reorder = Reorder::new(10);
         assert_eq!(reorder.insert(at(0), 12, 12), Insertion::Held);
         assert_eq!(reorder.insert(at(1), 11, 11), Insertion::Held);
-        assert_eq!(drain(&mut reorder), []);
+        assert_eq!(drain(&mut reorder), [0_u64; 0]);
         assert_eq!(reorder.insert(at(2), 10, 10), Insertion::Released);
         assert_eq!(drain(&mut reorder), [10, 11, 12]);
         assert_eq!(reorder.insert(at(3), 11, 11), Insertion::Late);
@@ -246,7 +246,7 @@ mod tests {
         reorder.insert(at(10), 3, 3);
         assert_eq!(reorder.expires_at(WINDOW), Some(at(45)));
         reorder.expire(at(44), WINDOW);
-        assert_eq!(drain(&mut reorder), []);
+        assert_eq!(drain(&mut reorder), [0_u64; 0]);
         reorder.expire(at(45), WINDOW);
         assert_eq!(drain(&mut reorder), [3, 7], "the later number came first, and takes the earlier one with it");
         assert_eq!(reorder.given_up(), 6);

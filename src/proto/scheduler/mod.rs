@@ -14,6 +14,7 @@ use active_backup::ActiveBackup;
 use balance_rr::BalanceRr;
 use standing::Standing;
 
+use crate::proto::send::redundancy::Rule;
 use crate::proto::uplink::{UplinkName, UplinkSet};
 
 /// How frames are spread over the uplinks; named as in the kernel's bonding driver
@@ -106,13 +107,21 @@ pub struct SchedulerConfig {
     pub primary: Option<UplinkName>,
     /// `active-backup`: when to go back.
     pub primary_reselect: PrimaryReselect,
+    /// `adaptive`: which frames go by two uplinks.
+    pub redundancy: Vec<Rule>,
 }
 
 impl SchedulerConfig {
     /// `mode` with nothing else said.
     #[must_use]
-    pub const fn new(mode: Mode) -> Self {
-        Self { mode, packets_per_uplink: NonZeroU32::MIN, primary: None, primary_reselect: PrimaryReselect::Always }
+    pub fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            packets_per_uplink: NonZeroU32::MIN,
+            primary: None,
+            primary_reselect: PrimaryReselect::Always,
+            redundancy: vec![],
+        }
     }
 }
 

@@ -137,6 +137,14 @@ impl Capacity {
         self.rate.max(RATE_MIN)
     }
 
+    /// What it has been seen to carry of late, in bytes per second.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        let explored = self.explored.map_or(0, |explored| explored.current.max(explored.previous));
+        let most = self.most.map_or(0, |most| most.current.max(most.previous));
+        if self.is_busy { self.rate() } else { most.max(explored) }
+    }
+
     /// What may be sent by it, in bytes per second.
     #[must_use]
     pub fn usable(&self) -> u64 {

@@ -1,10 +1,11 @@
 //! Which frames belong together, and which are in a hurry: read from an Ethernet frame's headers.
 
+use super::redundancy::DSCP_MARKED_MIN;
+
 /// What a frame wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Marked by its sender (DSCP CS4 and above: real-time video, voice, network control; RFC 4594), or too short to
-    /// matter to the others: before all others.
+    /// Marked by its sender (real-time video, voice, network control), or neither IPv4 nor IPv6: before all others.
     Expedited,
     /// Datagrams: live media is among them.
     Datagram,
@@ -12,13 +13,22 @@ pub enum Class {
     Stream,
 }
 
-/// Which flow a frame is of, and what it wants.
+/// What is read from a frame's headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
+pub struct Headers {
     /// Frames of one flow have one hash.
-    pub hash: u32,
+    pub flow: u32,
     /// What it wants.
     pub class: Class,
+    /// The differentiated services code point (RFC 2474), of an IP packet.
+    pub dscp: Option<u8>,
+    /// The ports, from and to, of a TCP segment or a UDP datagram that is no fragment.
+    pub ports: Option<[u16; 2]>,
+}
+
+impl Headers {
+    /// Of a frame that nothing can be read from.
+    pub const NONE: Self = Self { flow: 0, class: Class::Expedited, dscp: None, ports: None };
 }
 
 const ETHERNET_HEADER: usize = 14;
@@ -28,12 +38,10 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: [u16; 2] = [0x8100, 0x88a8];
 const PROTOCOL_TCP: u8 = 6;
 const PROTOCOL_UDP: u8 = 17;
-/// Class selector 4, the lowest that is expedited (RFC 4594 §4).
-const DSCP_EXPEDITED_MIN: u8 = 32;
 
-/// The flow of the frame that begins with `head`: its headers, at least as far as it has any.
+/// Reads the headers of the frame that begins with `head`: its headers, at least as far as it has any.
 #[must_use]
-pub fn classify(head: &[u8]) -> Flow {
+pub fn classify(head: &[u8]) -> Headers {
     let (mut ethertype, mut offset) = (read_u16(head, 12).unwrap_or(0), ETHERNET_HEADER);
     for _ in 0..2 {
         if ETHERTYPE_VLAN.contains(&ethertype) {
@@ -49,21 +57,23 @@ pub fn classify(head: &[u8]) -> Flow {
     };
     // ARP and the like: rare, short, and all wait for them.
     let Some(packet) = described else {
-        return Flow { hash: hash(head.get(..12).unwrap_or_default(), 0), class: Class::Expedited };
+        return Headers { flow: hash(head.get(..12).unwrap_or_default(), 0), ..Headers::NONE };
     };
     let class = match packet.protocol {
-        _ if packet.dscp >= DSCP_EXPEDITED_MIN => Class::Expedited,
+        _ if packet.dscp >= DSCP_MARKED_MIN => Class::Expedited,
         PROTOCOL_TCP => Class::Stream,
         _ => Class::Datagram,
     };
-    Flow { hash: hash(packet.addresses, u32::from(packet.protocol) ^ packet.ports), class }
+    let [from, to] = packet.ports.unwrap_or_default();
+    let flow = hash(packet.addresses, (u32::from(from) << 16 | u32::from(to)) ^ u32::from(packet.protocol));
+    Headers { flow, class, dscp: Some(packet.dscp), ports: packet.ports }
 }
 
 struct Packet<'a> {
     dscp: u8,
     protocol: u8,
     addresses: &'a [u8],
-    ports: u32,
+    ports: Option<[u16; 2]>,
 }
 
 fn describe_ipv4(packet: &[u8]) -> Option<Packet<'_>> {
@@ -71,7 +81,7 @@ fn describe_ipv4(packet: &[u8]) -> Option<Packet<'_>> {
     let protocol = *packet.get(9)?;
     // Later fragments have no ports: all fragments of a flow go by its addresses.
     let is_fragment = read_u16(packet, 6)? & 0x3fff != 0;
-    let ports = if is_fragment { 0 } else { ports(protocol, packet.get(header_length..)) };
+    let ports = if is_fragment { None } else { ports(protocol, packet.get(header_length..)) };
     Some(Packet { dscp: packet.get(1)? >> 2, protocol, addresses: packet.get(12..20)?, ports })
 }
 
@@ -80,13 +90,9 @@ fn describe_ipv6(packet: &[u8]) -> Option<Packet<'_>> {
     Some(Packet { dscp, protocol, addresses: packet.get(8..40)?, ports: ports(protocol, packet.get(40..)) })
 }
 
-fn ports(protocol: u8, transport: Option<&[u8]>) -> u32 {
-    match transport {
-        Some([a, b, c, d, ..]) if matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP) => {
-            u32::from_be_bytes([*a, *b, *c, *d])
-        }
-        _ => 0,
-    }
+fn ports(protocol: u8, transport: Option<&[u8]>) -> Option<[u16; 2]> {
+    let transport = transport.filter(|_| matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP))?;
+    Some([read_u16(transport, 0)?, read_u16(transport, 2)?])
 }
 
 fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -115,11 +121,22 @@ mod tests {
 
     #[test]
     fn frames_of_a_flow_belong_together_and_are_told_from_others() {
-        let flow = classify(&ipv4(0, 17, 5000));
-        assert_eq!((flow, flow.class), (classify(&ipv4(0, 17, 5000)), Class::Datagram));
-        assert_ne!(flow.hash, classify(&ipv4(0, 17, 5001)).hash);
+        let headers = classify(&ipv4(0, 17, 5000));
+        assert_eq!((headers, headers.class), (classify(&ipv4(0, 17, 5000)), Class::Datagram));
+        assert_ne!(headers.flow, classify(&ipv4(0, 17, 5001)).flow);
         assert_eq!(classify(&ipv4(0, 6, 5000)).class, Class::Stream);
         assert_eq!(classify(&ipv4(46, 17, 5000)).class, Class::Expedited);
+    }
+
+    #[test]
+    fn marks_and_ports_are_read_where_there_are_any() {
+        let headers = classify(&ipv4(46, 17, 5000));
+        assert_eq!((headers.dscp, headers.ports), (Some(46), Some([5000, 0])));
+        assert_eq!(classify(&ipv4(0, 1, 5000)).ports, None, "ICMP has none");
+        let mut fragment = ipv4(0, 17, 5000);
+        fragment[20] = 0x20;
+        assert_eq!(classify(&fragment).ports, None);
+        assert_eq!(classify(&[0xff; 14]), Headers { flow: classify(&[0xff; 14]).flow, ..Headers::NONE });
     }
 
     #[test]

@@ -35,6 +35,7 @@ impl<F> Sender<F> {
         self.settle_received(now, at, feedback);
         let expected = self.lose_what_was_passed(now, at);
         self.look_ahead(at, expected);
+        self.note_capacity(now);
     }
 
     /// The way back cannot have become much shorter: then the peer's clock has stepped.

@@ -75,6 +75,12 @@ impl Record {
         self.copy_by(uplink).filter(|_| !self.ambiguous.contains(uplink))
     }
 
+    /// It was sent by another uplink at the same time.
+    pub fn on_duplicated(&mut self, copy: Copy) {
+        self.note_sent_by(copy.uplink);
+        self.copies[1] = Some(copy);
+    }
+
     /// It has been sent again. Returns the copy that is not told apart any more.
     pub fn on_resent(&mut self, copy: Copy) -> Option<Copy> {
         self.is_wanted = false;

@@ -20,7 +20,9 @@ mod feedback;
 pub mod flight;
 pub mod peer_time;
 pub mod queue;
+pub mod redundancy;
 pub mod route;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -29,12 +31,14 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use budget::Budget;
-use classify::Flow;
+use classify::Headers;
 use explore::Explorer;
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
-use queue::{Queue, Waiting};
+use queue::{Kind, Queue, Waiting};
+use redundancy::Rule;
 use route::{Limits, Route};
+use shares::Shares;
 
 use super::time::Instant;
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
@@ -58,14 +62,16 @@ const LOOK_MAX: Duration = Duration::from_millis(5);
 const IMPATIENCE: u32 = 2;
 /// A clock that is off by more than this from one message to the next has stepped: no way is shortened by so much.
 const CLOCK_STEP_MIN: Duration = Duration::from_millis(250);
-/// A metered uplink is used as if frames took so much longer by it.
-const METERED_PENALTY: Duration = Duration::from_millis(100);
+/// How long what is safe is remembered: twice this at most.
+const SAFE_FOR: Duration = Duration::from_secs(5);
+/// Uplinks by which frames arrive within so much of each other are equally good.
+const EQUAL_WITHIN: Duration = Duration::from_millis(1);
 
 /// A frame to send, for the first time.
 #[derive(Debug)]
 pub struct Dispatch<F> {
-    /// By which uplink.
-    pub uplink: UplinkId,
+    /// By which uplinks: one, or two of a frame that is worth it.
+    pub uplinks: UplinkSet,
     /// Its number.
     pub sequence: u64,
     /// The frame.
@@ -85,6 +91,15 @@ pub struct Resend {
     pub length: u32,
 }
 
+/// What the user has set for an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How far it may be used.
+    pub limits: Limits,
+    /// Its share among equally good ones, 1 to 255.
+    pub weight: u8,
+}
+
 /// What has been counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SenderCounters {
@@ -92,6 +107,8 @@ pub struct SenderCounters {
     pub too_late: u64,
     /// Frames sent again.
     pub resent: u64,
+    /// Frames sent by two uplinks at once.
+    pub duplicated: u64,
     /// Frames on their way that were given up.
     pub given_up: u64,
     /// Copies sent by idle uplinks to find out what those can do.
@@ -101,10 +118,18 @@ pub struct SenderCounters {
 /// What the uplinks are believed to carry together, in bits of frame per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapacityEstimate {
-    /// Now.
+    /// What they have been seen to carry of late: at least so much can be sent.
     pub now: u64,
-    /// The least of the last seconds: what an encoder can rely on.
+    /// The least that this was within the last 5 to 10 seconds: what an encoder can rely on.
     pub safe: u64,
+}
+
+/// The least of this period and of the one before.
+#[derive(Clone, Copy, Debug)]
+struct LeastCapacity {
+    current: u64,
+    previous: u64,
+    since: Instant,
 }
 
 enum Choice {
@@ -123,10 +148,13 @@ pub struct Sender<F> {
     /// Numbers that are to be sent again, the lowest first.
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
+    shares: Shares,
+    redundancy: Vec<Rule>,
     /// Whether the peer has been told that it should wait for what is sent again.
     recovers: bool,
     resent_at: Option<Instant>,
     explorer: Explorer,
+    least_capacity: Option<LeastCapacity>,
     /// How long the peer holds frames to restore order.
     hold: Duration,
     newest_feedback: Option<PeerTime>,
@@ -139,9 +167,10 @@ pub struct Sender<F> {
 }
 
 impl<F> Sender<F> {
-    /// Nothing is known of any uplink; the first frame will be number `next`.
+    /// Nothing is known of any uplink; the first frame will be number `next`. Frames that a rule of `redundancy` is about go
+    /// by two uplinks.
     #[must_use]
-    pub fn new(now: Instant, next: u64) -> Self {
+    pub fn new(now: Instant, next: u64, redundancy: Vec<Rule>) -> Self {
         Self {
             queue: Queue::default(),
             flight: Flight::new(next),
@@ -149,9 +178,12 @@ impl<F> Sender<F> {
             usable: UplinkSet::EMPTY,
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
+            shares: Shares::default(),
+            redundancy,
             recovers: false,
             resent_at: None,
             explorer: Explorer::default(),
+            least_capacity: None,
             hold: HOLD_UNKNOWN,
             newest_feedback: None,
             return_transit: None,
@@ -191,6 +223,32 @@ impl<F> Sender<F> {
         self.recovers || self.resent_at.is_some_and(|at| now.since(at) < self.hold * 2)
     }
 
+    /// What an uplink has been seen to carry of late, in bits of frame per second; nothing if it cannot be used.
+    #[must_use]
+    pub fn uplink_capacity(&self, uplink: UplinkId) -> u64 {
+        let route = &self.routes[uplink.index()];
+        let seen = route.capacity().seen().min(route.limits.rate_max.unwrap_or(u64::MAX));
+        if self.usable.contains(uplink) { seen.saturating_mul(8) } else { 0 }
+    }
+
+    /// What they carry together.
+    #[must_use]
+    pub fn capacity(&self) -> CapacityEstimate {
+        let now = UplinkId::all().map(|uplink| self.uplink_capacity(uplink)).fold(0, u64::saturating_add);
+        let least = self.least_capacity.map_or(now, |least| least.current.min(least.previous));
+        CapacityEstimate { now, safe: least.min(now) }
+    }
+
+    fn note_capacity(&mut self, now: Instant) {
+        let capacity = self.capacity().now;
+        let least =
+            self.least_capacity.get_or_insert(LeastCapacity { current: capacity, previous: capacity, since: now });
+        if now >= least.since + SAFE_FOR {
+            *least = LeastCapacity { current: capacity, previous: least.current, since: now };
+        }
+        least.current = least.current.min(capacity);
+    }
+
     /// How many frames wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -204,13 +262,15 @@ impl<F> Sender<F> {
     }
 
     /// What the user has set for an uplink.
-    pub fn set_limits(&mut self, uplink: UplinkId, limits: Limits) {
-        self.routes[uplink.index()].limits = limits;
+    pub fn set_terms(&mut self, uplink: UplinkId, terms: Terms) {
+        self.routes[uplink.index()].limits = terms.limits;
+        self.shares.set_weight(uplink, terms.weight);
     }
 
-    /// A frame of `flow` has been read from the TAP. Returns whether one was dropped for it.
-    pub fn handle_frame(&mut self, now: Instant, frame: F, length: u32, flow: Flow) -> bool {
-        let displaced = self.queue.push(frame, length, now, flow);
+    /// A frame with these headers has been read from the TAP. Returns whether one was dropped for it.
+    pub fn handle_frame(&mut self, now: Instant, frame: F, length: u32, headers: &Headers) -> bool {
+        let is_precious = self.redundancy.iter().any(|rule| rule.matches(headers, length));
+        let displaced = self.queue.push(frame, length, now, Kind::new(headers, is_precious));
         self.counters.too_late += u64::from(displaced.is_some());
         displaced.is_some()
     }
@@ -273,8 +333,7 @@ impl<F> Sender<F> {
         for uplink in self.usable.iter() {
             let route = &self.routes[uplink.index()];
             let Some(arrival) = route.arrival(now, length) else { continue };
-            let penalty = if route.limits.is_metered { METERED_PENALTY } else { Duration::ZERO };
-            let candidate = (arrival.plus(penalty), arrival, uplink);
+            let candidate = (arrival.plus(route.penalty()), arrival, uplink);
             best = earlier(best, candidate);
             if route.has_room(now, queue_max) {
                 open = earlier(open, candidate);
@@ -290,7 +349,9 @@ impl<F> Sender<F> {
             return Choice::TooLate;
         }
         match open {
-            Some((_, _, open)) if open == best => Choice::Send(open),
+            Some((cost, _, open)) if open == best => {
+                Choice::Send(self.shares.choose(open, self.equals(now, cost, length)))
+            }
             // By the better ones all that waits here would have come when the frame comes by this one.
             Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
             Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
@@ -298,6 +359,17 @@ impl<F> Sender<F> {
             Some((_, arrival, _)) if self.deadline(now).is_some_and(|deadline| arrival <= deadline) => Choice::TooLate,
             _ => Choice::Wait,
         }
+    }
+
+    /// The uplinks by which a frame would arrive no later than `cost`, as good as.
+    fn equals(&self, now: Instant, cost: PeerTime, length: u32) -> UplinkSet {
+        let queue_max = self.queue_max();
+        let is_equal = |uplink: &UplinkId| {
+            let route = &self.routes[uplink.index()];
+            let arrival = route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
+            arrival.is_some_and(|arrival| arrival <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
+        };
+        self.usable.iter().filter(is_equal).collect()
     }
 
     /// How long the uplinks by which a frame would arrive before that would need for all that waits.
@@ -319,17 +391,43 @@ impl<F> Sender<F> {
                     self.counters.too_late += 1;
                 }
                 Choice::Send(uplink) => {
-                    let Waiting { frame, .. } = self.queue.pop()?;
+                    let Waiting { frame, is_precious, .. } = self.queue.pop()?;
                     let sequence = self.flight.end();
                     let copy = self.copy_sent(now, uplink, length);
                     self.flight.push(length, offered_at, copy);
                     self.budget.on_sent(now, length);
                     self.explorer.on_sent(uplink);
-                    return Some(Dispatch { uplink, sequence, frame, length });
+                    self.shares.on_sent(uplink, length);
+                    let mut uplinks = UplinkSet::only(uplink);
+                    if let Some(second) = self.second(now, uplink, length, offered_at).filter(|_| is_precious) {
+                        self.duplicate(now, sequence, second, length);
+                        uplinks.insert(second);
+                    }
+                    return Some(Dispatch { uplinks, sequence, frame, length });
                 }
             }
         }
         None
+    }
+
+    /// The best uplink for a second copy of a frame that goes by `first`.
+    fn second(&self, now: Instant, first: UplinkId, length: u32, offered_at: Instant) -> Option<UplinkId> {
+        let queue_max = self.queue_max() * QUEUE_RESENT;
+        let others = self.usable.without(UplinkSet::only(first));
+        let arrivals = others.iter().filter_map(|uplink| {
+            let route = &self.routes[uplink.index()];
+            route.arrival(now, length).filter(|_| route.has_room(now, queue_max)).map(|arrival| (arrival, uplink))
+        });
+        let (arrival, uplink) = arrivals.min()?;
+        self.deadline(offered_at).is_none_or(|deadline| arrival <= deadline).then_some(uplink)
+    }
+
+    fn duplicate(&mut self, now: Instant, sequence: u64, uplink: UplinkId, length: u32) {
+        let copy = self.copy_sent(now, uplink, length);
+        if let Some(record) = self.flight.get_mut(sequence) {
+            record.on_duplicated(copy);
+        }
+        self.counters.duplicated += 1;
     }
 
     fn copy_sent(&mut self, now: Instant, uplink: UplinkId, length: u32) -> Copy {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::classify::{Class, Flow};
+use super::classify::{Class, Headers};
 use crate::proto::time::Instant;
 
 /// The most frames that wait.
@@ -20,6 +20,25 @@ const EXPEDITED: usize = FLOWS;
 const QUANTUM_STREAM: i64 = 1514;
 const QUANTUM_DATAGRAM: i64 = 8 * 1514;
 
+/// What matters of a frame here.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its flow.
+    pub flow: u32,
+    /// What it wants.
+    pub class: Class,
+    /// Whether it goes by two uplinks.
+    pub is_precious: bool,
+}
+
+impl Kind {
+    /// Of a frame with these headers.
+    #[must_use]
+    pub const fn new(headers: &Headers, is_precious: bool) -> Self {
+        Self { flow: headers.flow, class: headers.class, is_precious }
+    }
+}
+
 /// A frame that waits.
 #[derive(Debug)]
 pub struct Waiting<F> {
@@ -29,6 +48,8 @@ pub struct Waiting<F> {
     pub length: u32,
     /// When it came from the TAP.
     pub offered_at: Instant,
+    /// Whether it goes by two uplinks.
+    pub is_precious: bool,
     /// The next one of its flow.
     next: Option<u16>,
 }
@@ -81,14 +102,15 @@ impl<F> Queue<F> {
         WAITING_MAX - self.free.len()
     }
 
-    /// A frame of `flow` waits from now on. If there is no room, the oldest of the longest flow makes some, and is
+    /// A frame of this kind waits from now on. If there is no room, the oldest of the longest flow makes some, and is
     /// returned.
-    pub fn push(&mut self, frame: F, length: u32, offered_at: Instant, flow: Flow) -> Option<Waiting<F>> {
+    pub fn push(&mut self, frame: F, length: u32, offered_at: Instant, kind: Kind) -> Option<Waiting<F>> {
         let displaced =
             if self.free.is_empty() { self.longest().and_then(|longest| self.take_first(longest)) } else { None };
-        let number = if flow.class == Class::Expedited { EXPEDITED } else { flow.hash as usize & (FLOWS - 1) };
+        let number = if kind.class == Class::Expedited { EXPEDITED } else { kind.flow as usize & (FLOWS - 1) };
         let place = self.free.pop().expect("room has been made");
-        self.places[usize::from(place)] = Some(Waiting { frame, length, offered_at, next: None });
+        self.places[usize::from(place)] =
+            Some(Waiting { frame, length, offered_at, is_precious: kind.is_precious, next: None });
         let queue = &mut self.flows[number];
         match queue.last.replace(place) {
             Some(last) => {
@@ -102,7 +124,7 @@ impl<F> Queue<F> {
         self.bytes += u64::from(length);
         if !queue.is_listed && number != EXPEDITED {
             queue.is_listed = true;
-            queue.quantum = if flow.class == Class::Stream { QUANTUM_STREAM } else { QUANTUM_DATAGRAM };
+            queue.quantum = if kind.class == Class::Stream { QUANTUM_STREAM } else { QUANTUM_DATAGRAM };
             queue.deficit = queue.quantum;
             self.begun.push_back(number as u8);
         }
@@ -178,11 +200,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const VIDEO: Flow = Flow { hash: 1, class: Class::Datagram };
-    const DOWNLOAD: Flow = Flow { hash: 2, class: Class::Stream };
-    const VOICE: Flow = Flow { hash: 3, class: Class::Expedited };
+    const VIDEO: Kind = Kind { flow: 1, class: Class::Datagram, is_precious: false };
+    const DOWNLOAD: Kind = Kind { flow: 2, class: Class::Stream, is_precious: false };
+    const VOICE: Kind = Kind { flow: 3, class: Class::Expedited, is_precious: false };
 
-    fn push(queue: &mut Queue<u32>, frame: u32, flow: Flow) -> Option<u32> {
+    fn push(queue: &mut Queue<u32>, frame: u32, flow: Kind) -> Option<u32> {
         queue.push(frame, 1400, Instant::ZERO, flow).map(|displaced| displaced.frame)
     }
 
@@ -213,7 +235,7 @@ mod tests {
     #[test]
     fn two_downloads_share_evenly() {
         let mut queue = Queue::default();
-        let other = Flow { hash: 9, ..DOWNLOAD };
+        let other = Kind { flow: 9, ..DOWNLOAD };
         for _ in 0..200 {
             push(&mut queue, 1, DOWNLOAD);
             push(&mut queue, 2, other);

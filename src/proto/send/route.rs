@@ -23,6 +23,8 @@ const DRAINED_FOR: Duration = Duration::from_millis(300);
 const WAITED_MIN: Duration = Duration::from_millis(4);
 /// What two clocks may differ by, from one probe to the next, without having stepped.
 const CLOCK_STEP_MIN: Duration = Duration::from_millis(10);
+/// A metered uplink is used as if frames took so much longer by it.
+const METERED_PENALTY: Duration = Duration::from_millis(100);
 /// A frame that is overdue by less than this is not given up.
 const OVERDUE_MIN: Duration = Duration::from_millis(10);
 /// Variation allowed for, in units of what is measured, and at most.
@@ -223,6 +225,12 @@ impl Route {
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
+    }
+
+    /// How much later frames count as arriving by it.
+    #[must_use]
+    pub const fn penalty(&self) -> Duration {
+        if self.limits.is_metered { METERED_PENALTY } else { Duration::ZERO }
     }
 
     /// What may be sent by it, in bytes of frame per second.

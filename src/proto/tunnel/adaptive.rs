@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{Frame, FrameTransmit, Payload, Tunnel};
 use crate::proto::scheduler::standing::Standing;
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
-use crate::proto::send::{Resend, Sender, SenderCounters};
+use crate::proto::send::{CapacityEstimate, Resend, Sender, SenderCounters, Terms};
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::uplink::{UplinkId, UplinkSet};
+use crate::proto::uplink::UplinkId;
 use crate::proto::wire::control::{Head, Message};
 use crate::proto::wire::feedback::Feedback;
 
@@ -35,7 +35,7 @@ pub(super) enum Outbound<F> {
 impl<F> Outbound<F> {
     pub(super) fn new(now: Instant, config: &SchedulerConfig, next_sequence: u64) -> Self {
         match config.mode {
-            Mode::Adaptive => Self::Adaptive(Box::new(Sender::new(now, next_sequence))),
+            Mode::Adaptive => Self::Adaptive(Box::new(Sender::new(now, next_sequence, config.redundancy.clone()))),
             _ => Self::AtOnce(Scheduler::new(config)),
         }
     }
@@ -45,6 +45,17 @@ impl<F> Outbound<F> {
             Self::AtOnce(scheduler) => scheduler.refresh(standing),
             Self::Adaptive(sender) => sender.set_usable(standing.best),
         }
+    }
+
+    pub(super) fn set_terms(&mut self, uplink: UplinkId, terms: Terms) {
+        if let Self::Adaptive(sender) = self {
+            sender.set_terms(uplink, terms);
+        }
+    }
+
+    /// The terms that the user has set for an uplink, as far as they matter in this mode.
+    pub(super) fn is_metered(&self, uplink: UplinkId) -> bool {
+        matches!(self, Self::Adaptive(sender) if sender.route(uplink).limits.is_metered)
     }
 
     pub(super) fn adaptive(&mut self) -> Option<&mut Sender<F>> {
@@ -87,6 +98,24 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
+    /// What the uplinks carry together, as far as is known: nothing but in `adaptive`.
+    #[must_use]
+    pub fn capacity(&self) -> CapacityEstimate {
+        match &self.outbound {
+            Outbound::AtOnce(_) => CapacityEstimate::default(),
+            Outbound::Adaptive(sender) => sender.capacity(),
+        }
+    }
+
+    /// What one carries, in bits of frame per second.
+    #[must_use]
+    pub fn uplink_capacity(&self, uplink: UplinkId) -> u64 {
+        match &self.outbound {
+            Outbound::AtOnce(_) => 0,
+            Outbound::Adaptive(sender) => sender.uplink_capacity(uplink),
+        }
+    }
+
     /// Frames that wait here for an uplink.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -112,9 +141,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let length = dispatch.length as usize;
             self.next_sequence = dispatch.sequence + 1;
             self.sent.add(length);
-            self.uplinks[dispatch.uplink.index()].sent.add(length);
+            dispatch.uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
             self.frames.push_back(FrameTransmit {
-                uplinks: UplinkSet::only(dispatch.uplink),
+                uplinks: dispatch.uplinks,
                 sequence: dispatch.sequence,
                 is_kept: true,
                 payload: dispatch.frame,

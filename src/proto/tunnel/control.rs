@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::peer::Verdict;
 use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Frame, Payload, Role, State, Tunnel, Uplink};
+use crate::proto::send::Terms;
+use crate::proto::send::route::Limits;
 use crate::proto::seq;
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
@@ -23,6 +25,7 @@ struct Probe {
     name: UplinkName,
     wants_feedback: bool,
     recovers: bool,
+    is_metered: bool,
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
@@ -156,10 +159,14 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers } => {
+            Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
-                self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, wants_feedback, recovers });
+                self.on_probe(
+                    now,
+                    uplink,
+                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered },
+                );
             }
             Message::Reply { echo_sent_at, echo_sent_packets, received } => {
                 self.on_reply(now, uplink, echo_sent_at, echo_sent_packets, received);
@@ -185,6 +192,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.refresh_scheduler();
         }
         let received = self.uplinks[uplink.index()].received;
+        if self.role == Role::Gateway {
+            let limits = Limits { rate_max: None, is_metered: probe.is_metered };
+            self.outbound.set_terms(uplink, Terms { limits, weight: probe.weight });
+        }
         let reply =
             Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
         self.say(now, uplink, &reply);
@@ -235,7 +246,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         for uplink in self.attached().iter() {
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
             let sent_packets = sent.packets;
-            let probe = Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers };
+            let is_metered = self.role == Role::Box && self.outbound.is_metered(uplink);
+            let probe =
+                Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered };
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.

@@ -7,6 +7,7 @@ use bytes::{Buf, Bytes};
 
 use crate::proto::receive::ReceiveCounters;
 use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::send::route::Limits;
 use crate::proto::seq;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::stats::{DropCounters, Traffic};
@@ -71,6 +72,16 @@ pub struct UplinkSettings {
     pub name: UplinkName,
     /// Its weight, 1 to 255.
     pub weight: u8,
+    /// How far it may be used.
+    pub limits: Limits,
+}
+
+impl UplinkSettings {
+    /// One that nothing but its name was said of.
+    #[must_use]
+    pub fn named(name: UplinkName) -> Self {
+        Self { name, weight: 1, limits: Limits::default() }
+    }
 }
 
 /// What a tunnel is made with.

@@ -30,6 +30,7 @@ use super::receive::Receiver;
 use super::receive::feedback::FeedbackClock;
 use super::scheduler::standing::Standing;
 use super::send::Resend;
+use super::send::Terms;
 use super::send::classify::classify;
 use super::seq::{self, Position};
 use super::stats::{DropCounters, DropReason, Traffic};
@@ -99,6 +100,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let (name, weight) = named.map_or((UplinkName::default(), 1), |uplink| (uplink.name, uplink.weight));
             Uplink::new(now, name, weight, settings.probe_interval)
         });
+        let mut outbound = Outbound::new(now, &settings.scheduler, seq::begin(settings.first_sequence));
+        for (uplink, named) in UplinkId::all().zip(&settings.uplinks) {
+            outbound.set_terms(uplink, Terms { limits: named.limits, weight: named.weight });
+        }
         Self {
             role: settings.role,
             is_sealed: false,
@@ -113,7 +118,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             next_control: 1,
             next_sequence: seq::begin(settings.first_sequence),
-            outbound: Outbound::new(now, &settings.scheduler, seq::begin(settings.first_sequence)),
+            outbound,
             receiver: Receiver::new(settings.window),
             feedback_clock: FeedbackClock::new(now),
             peer_recovers: false,
@@ -153,8 +158,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             Outbound::Adaptive(sender) if sender.usable().is_empty() => return Err(DropReason::NoUplink),
             Outbound::Adaptive(sender) => {
                 let is_one_dropped = {
-                    let flow = classify(frame.head());
-                    sender.handle_frame(now, frame, length as u32, flow)
+                    let headers = classify(frame.head());
+                    sender.handle_frame(now, frame, length as u32, &headers)
                 };
                 self.drops.add_many(DropReason::TooLate, is_one_dropped.into());
                 self.pump(now);

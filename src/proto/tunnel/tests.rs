@@ -37,15 +37,13 @@ fn settings(role: Role, mode: Mode, epoch: u64, first_sequence: u32) -> Settings
             packets_per_uplink: NonZeroU32::MIN,
             primary: UplinkName::new("fast").ok(),
             primary_reselect: PrimaryReselect::Always,
+            redundancy: vec![],
         },
         window: Some(WINDOW),
         window_follows: false,
         probe_interval: Duration::from_millis(20),
         tap_mtu: 1450,
-        uplinks: names
-            .iter()
-            .map(|n| UplinkSettings { name: UplinkName::new(n).expect("lawful"), weight: 1 })
-            .collect(),
+        uplinks: names.iter().map(|n| UplinkSettings::named(UplinkName::new(n).expect("lawful"))).collect(),
     }
 }
 

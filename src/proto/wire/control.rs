@@ -10,7 +10,8 @@
 //!        28 next sequence (4) 32 heard (2)             34 TAP MTU (2)
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
-//!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again
+//!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again,
+//!                             4 that the uplink is metered
 //!                   66 zero padding (2): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
@@ -30,6 +31,7 @@ const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
 const PROBE_PADDING: usize = 2;
 const FLAG_WANTS_FEEDBACK: u8 = 1;
 const FLAG_RECOVERS: u8 = 2;
+const FLAG_METERED: u8 = 4;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
@@ -77,6 +79,8 @@ pub enum Message {
         wants_feedback: bool,
         /// Whether it sends again what is lost, as long as it can be in time.
         recovers: bool,
+        /// Whether the uplink is to be used only where the others do not suffice.
+        is_metered: bool,
     },
     /// Answers a probe.
     Reply {
@@ -192,7 +196,7 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers } => {
+        Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -200,7 +204,8 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(*weight);
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
-            let flags = [(*wants_feedback, FLAG_WANTS_FEEDBACK), (*recovers, FLAG_RECOVERS)];
+            let flags =
+                [(*wants_feedback, FLAG_WANTS_FEEDBACK), (*recovers, FLAG_RECOVERS), (*is_metered, FLAG_METERED)];
             out.put_u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             out.put_bytes(0, PROBE_PADDING);
         }
@@ -279,15 +284,16 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     fields.copy_to_slice(&mut name);
     let flags = fields.get_u8();
     let (wants_feedback, recovers) = (flags & FLAG_WANTS_FEEDBACK != 0, flags & FLAG_RECOVERS != 0);
+    let is_metered = flags & FLAG_METERED != 0;
     let mut padding = [0; PROBE_PADDING];
     fields.copy_to_slice(&mut padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
     let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
-    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS) == 0;
+    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED) == 0;
     match name {
         Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => {
-            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers })
+            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered })
         }
         _ => Err(DropReason::ControlMalformed),
     }
@@ -336,14 +342,15 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<bool>(), any::<bool>()).prop_map(
-                |(next_in_micros, sent_packets, weight, name, wants_feedback, recovers)| Message::Probe {
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 3]>()).prop_map(
+                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered])| Message::Probe {
                     next_in_micros,
                     sent_packets,
                     weight,
                     name: UplinkName::new(&name).expect("the pattern makes lawful names"),
                     wants_feedback,
                     recovers,
+                    is_metered,
                 }
             ),
             (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
@@ -426,7 +433,7 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false });
+            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false });
             let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
             prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }

@@ -177,7 +177,8 @@ impl Oracle {
         let is_lawful = match mode {
             Mode::Broadcast => is_within(up, chosen),
             Mode::BalanceRr | Mode::ActiveBackup | Mode::Adaptive => {
-                chosen.iter().count() == 1 && (up.is_empty() || is_within(chosen, up))
+                let most = if mode == Mode::Adaptive { 2 } else { 1 };
+                chosen.iter().count() <= most && (up.is_empty() || is_within(chosen, up))
             }
         };
         self.check(is_lawful && !chosen.is_empty() && is_within(chosen, attached), || {

@@ -189,6 +189,7 @@ fn what_is_not_sealed_is_dropped_where_there_are_keys() {
             name: crate::proto::uplink::UplinkName::new("a").expect("lawful"),
             wants_feedback: false,
             recovers: false,
+            is_metered: false,
         };
         let head = wire::control::Head {
             uplink: uplink(0),

@@ -127,7 +127,7 @@ fn a_box_that_has_been_started_again_is_let_in_and_its_former_life_is_over() {
     let sealed = former.len() as u64;
     former.into_iter().for_each(|flight| drop(world.hand(flight)));
     assert_eq!(world.nodes[GATEWAY].drops(DropReason::UnknownSession) - unknown, sealed);
-    assert_eq!(world.take_delivered(BOX), [vec![], vec![]]);
+    assert_eq!(world.take_delivered(BOX), [Vec::<u32>::new(), Vec::new()]);
     assert_eq!([0, 1].map(|number| world.nodes[GATEWAY].end.tunnels()[0].path(world::uplink(number))), paths);
     let offered = world.stream(BOX, 50);
     world.run(200);
@@ -212,5 +212,5 @@ fn two_boxes_at_one_gateway_do_not_get_each_others_frames() {
     }
     let other = &world.nodes[BOX + 1];
     assert_eq!(other.drops(DropReason::UnknownSession) + other.drops(DropReason::Unauthenticated), count);
-    assert_eq!(world.take_delivered(BOX + 1), [vec![], vec![]]);
+    assert_eq!(world.take_delivered(BOX + 1), [Vec::<u32>::new(), Vec::new()]);
 }

@@ -227,7 +227,7 @@ impl World {
             window_follows: false,
             probe_interval: Duration::from_millis(20),
             tap_mtu: 1450,
-            uplinks: named.map(|name| UplinkSettings { name, weight: 1 }).collect(),
+            uplinks: named.map(UplinkSettings::named).collect(),
         }
     }
 

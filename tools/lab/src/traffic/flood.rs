@@ -185,6 +185,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             name: UplinkName::new("forged").unwrap_or_default(),
             wants_feedback: false,
             recovers: false,
+            is_metered: false,
         },
         0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received },
         1 => Message::Report(report),
