@@ -17,7 +17,7 @@ pub(super) const RESENDS_WAITING_MAX: usize = 256;
 /// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
 const MISSED_WITHIN: Duration = Duration::from_millis(15);
 /// The shortest that a window that follows becomes.
-pub const WINDOW_MIN: Duration = Duration::from_millis(20);
+pub const WINDOW_MIN: Duration = Duration::from_millis(50);
 /// Jitter allowed for, in units of what is measured.
 const JITTERS: u32 = 4;
 /// How often a lost frame may be lost again and still be in time.

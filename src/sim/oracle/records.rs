@@ -87,7 +87,7 @@ impl Receiver {
     /// How long frames are held at least before what is missing is given up: a sender that sends again what is lost gives
     /// it up so much sooner than the window ends.
     pub(super) fn hold(&self) -> Option<Duration> {
-        let window = if self.window_follows { self.window.map(|_| WINDOW_MIN) } else { self.window };
+        let window = if self.window_follows { self.window.map(|window| window.min(WINDOW_MIN)) } else { self.window };
         window.map(|window| if self.peer_mode == Mode::Adaptive { window - window / 4 } else { window })
     }
 
