@@ -14,12 +14,15 @@
 
 pub mod budget;
 pub mod capacity;
+mod choice;
 pub mod classify;
+pub mod estimate;
 pub mod explore;
 mod feedback;
 pub mod flight;
 pub mod peer_time;
 pub mod queue;
+mod recovery;
 pub mod redundancy;
 pub mod route;
 mod shares;
@@ -31,7 +34,9 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use budget::Budget;
+use choice::Choice;
 use classify::Headers;
+use estimate::LeastCapacity;
 use explore::Explorer;
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
@@ -45,27 +50,15 @@ use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 
 /// As long as the peer has not said how long it holds frames.
 const HOLD_UNKNOWN: Duration = Duration::from_millis(250);
-/// Frames may wait this long on an uplink's way, or a quarter of the time that they have, if that is less.
-const QUEUE_MAX: Duration = Duration::from_millis(40);
 /// What goes again may wait so many times longer, since it has waited already.
 const QUEUE_RESENT: u32 = 2;
-/// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
-const MISSED_WITHIN: Duration = Duration::from_millis(15);
-/// How often a frame is sent again at most.
-const RESENT_MAX: u8 = 4;
 /// A frame on its way is forgotten so long after it is of no use any more.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(500);
 /// As long as frames wait they are looked at this often, at least and at most.
 const LOOK_MIN: Duration = Duration::from_micros(200);
 const LOOK_MAX: Duration = Duration::from_millis(5);
-/// What waits here counts so many times when a worse uplink is compared with better ones: the frames behind it wait, too.
-const IMPATIENCE: u32 = 2;
 /// A clock that is off by more than this from one message to the next has stepped: no way is shortened by so much.
 const CLOCK_STEP_MIN: Duration = Duration::from_millis(250);
-/// How long what is safe is remembered: twice this at most.
-const SAFE_FOR: Duration = Duration::from_secs(5);
-/// Uplinks by which frames arrive within so much of each other are equally good.
-const EQUAL_WITHIN: Duration = Duration::from_millis(1);
 
 /// A frame to send, for the first time.
 #[derive(Debug)]
@@ -113,29 +106,6 @@ pub struct SenderCounters {
     pub given_up: u64,
     /// Copies sent by idle uplinks to find out what those can do.
     pub explored: u64,
-}
-
-/// What the uplinks are believed to carry together, in bits of frame per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CapacityEstimate {
-    /// What they have been seen to carry of late: at least so much can be sent.
-    pub now: u64,
-    /// The least that this was within the last 5 to 10 seconds: what an encoder can rely on.
-    pub safe: u64,
-}
-
-/// The least of this period and of the one before.
-#[derive(Clone, Copy, Debug)]
-struct LeastCapacity {
-    current: u64,
-    previous: u64,
-    since: Instant,
-}
-
-enum Choice {
-    Send(UplinkId),
-    Wait,
-    TooLate,
 }
 
 /// The sending half.
@@ -211,44 +181,6 @@ impl<F> Sender<F> {
         self.usable
     }
 
-    /// Whether a frame that is lost can be sent again in time.
-    fn can_recover(&self) -> bool {
-        self.shortest_round_trip().is_some_and(|round_trip| round_trip + MISSED_WITHIN < self.hold)
-    }
-
-    /// Whether the peer has to wait for what is sent again: it can be in time, or something is under way still. Holds until
-    /// this is asked again, and the peer must be told.
-    pub fn announce_recovery(&mut self, now: Instant) -> bool {
-        self.recovers = self.can_recover();
-        self.recovers || self.resent_at.is_some_and(|at| now.since(at) < self.hold * 2)
-    }
-
-    /// What an uplink has been seen to carry of late, in bits of frame per second; nothing if it cannot be used.
-    #[must_use]
-    pub fn uplink_capacity(&self, uplink: UplinkId) -> u64 {
-        let route = &self.routes[uplink.index()];
-        let seen = route.capacity().seen().min(route.limits.rate_max.unwrap_or(u64::MAX));
-        if self.usable.contains(uplink) { seen.saturating_mul(8) } else { 0 }
-    }
-
-    /// What they carry together.
-    #[must_use]
-    pub fn capacity(&self) -> CapacityEstimate {
-        let now = UplinkId::all().map(|uplink| self.uplink_capacity(uplink)).fold(0, u64::saturating_add);
-        let least = self.least_capacity.map_or(now, |least| least.current.min(least.previous));
-        CapacityEstimate { now, safe: least.min(now) }
-    }
-
-    fn note_capacity(&mut self, now: Instant) {
-        let capacity = self.capacity().now;
-        let least =
-            self.least_capacity.get_or_insert(LeastCapacity { current: capacity, previous: capacity, since: now });
-        if now >= least.since + SAFE_FOR {
-            *least = LeastCapacity { current: capacity, previous: least.current, since: now };
-        }
-        least.current = least.current.min(capacity);
-    }
-
     /// How many frames wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -313,73 +245,6 @@ impl<F> Sender<F> {
         route.on_probe_answered(now, sent_at, transit, now.since(sent_at));
     }
 
-    fn shortest_round_trip(&self) -> Option<Duration> {
-        self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].round_trip()).min()
-    }
-
-    /// By the peer's clock, when a frame offered then is of no use any more; `None` as long as nothing is known.
-    fn deadline(&self, offered_at: Instant) -> Option<PeerTime> {
-        let shortest = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].base()).min()?;
-        Some(PeerTime::arrival(offered_at, shortest).plus(self.hold))
-    }
-
-    fn queue_max(&self) -> Duration {
-        QUEUE_MAX.min(self.hold / 4)
-    }
-
-    fn choose(&self, now: Instant, length: u32, offered_at: Instant) -> Choice {
-        let queue_max = self.queue_max();
-        let (mut best, mut open) = (None, None);
-        for uplink in self.usable.iter() {
-            let route = &self.routes[uplink.index()];
-            let Some(arrival) = route.arrival(now, length) else { continue };
-            let candidate = (arrival.plus(route.penalty()), arrival, uplink);
-            best = earlier(best, candidate);
-            if route.has_room(now, queue_max) {
-                open = earlier(open, candidate);
-            }
-        }
-        let Some((best_cost, best_arrival, best)) = best else {
-            // Nothing is known of any of them: whatever can be done with a frame.
-            return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
-        };
-        let deadline = self.deadline(offered_at).unwrap_or(best_arrival);
-        let soonest = open.map_or(best_arrival, |(_, arrival, _)| arrival.min(best_arrival));
-        if soonest > deadline {
-            return Choice::TooLate;
-        }
-        match open {
-            Some((cost, _, open)) if open == best => {
-                Choice::Send(self.shares.choose(open, self.equals(now, cost, length)))
-            }
-            // By the better ones all that waits here would have come when the frame comes by this one.
-            Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
-            Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
-            // The oldest could still come by the better ones, but in its wake this one would never be used.
-            Some((_, arrival, _)) if self.deadline(now).is_some_and(|deadline| arrival <= deadline) => Choice::TooLate,
-            _ => Choice::Wait,
-        }
-    }
-
-    /// The uplinks by which a frame would arrive no later than `cost`, as good as.
-    fn equals(&self, now: Instant, cost: PeerTime, length: u32) -> UplinkSet {
-        let queue_max = self.queue_max();
-        let is_equal = |uplink: &UplinkId| {
-            let route = &self.routes[uplink.index()];
-            let arrival = route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
-            arrival.is_some_and(|arrival| arrival <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
-        };
-        self.usable.iter().filter(is_equal).collect()
-    }
-
-    /// How long the uplinks by which a frame would arrive before that would need for all that waits.
-    fn backlog(&self, now: Instant, before: PeerTime) -> Duration {
-        let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
-        let better = better.filter(|route| route.arrival(now, 0).is_some_and(|arrival| arrival < before));
-        let rate = better.map(Route::rate).sum::<u64>().max(1);
-        Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
-    }
-
     /// The next frame to send for the first time.
     pub fn poll(&mut self, now: Instant) -> Option<Dispatch<F>> {
         while !self.flight.is_full() {
@@ -410,18 +275,6 @@ impl<F> Sender<F> {
         None
     }
 
-    /// The best uplink for a second copy of a frame that goes by `first`.
-    fn second(&self, now: Instant, first: UplinkId, length: u32, offered_at: Instant) -> Option<UplinkId> {
-        let queue_max = self.queue_max() * QUEUE_RESENT;
-        let others = self.usable.without(UplinkSet::only(first));
-        let arrivals = others.iter().filter_map(|uplink| {
-            let route = &self.routes[uplink.index()];
-            route.arrival(now, length).filter(|_| route.has_room(now, queue_max)).map(|arrival| (arrival, uplink))
-        });
-        let (arrival, uplink) = arrivals.min()?;
-        self.deadline(offered_at).is_none_or(|deadline| arrival <= deadline).then_some(uplink)
-    }
-
     fn duplicate(&mut self, now: Instant, sequence: u64, uplink: UplinkId, length: u32) {
         let copy = self.copy_sent(now, uplink, length);
         if let Some(record) = self.flight.get_mut(sequence) {
@@ -434,22 +287,6 @@ impl<F> Sender<F> {
         let expected_at = self.routes[uplink.index()].on_sent(now, length);
         self.sent_by[uplink.index()] += 1;
         Copy { uplink, number: self.sent_by[uplink.index()], sent_at: now, expected_at }
-    }
-
-    /// The next frame to send again.
-    pub fn poll_resend(&mut self, now: Instant) -> Option<Resend> {
-        while let Some(Reverse(sequence)) = self.wanted.peek().copied() {
-            match self.resend(now, sequence) {
-                Some(resend) => {
-                    self.wanted.pop();
-                    if let Some(resend) = resend {
-                        return Some(resend);
-                    }
-                }
-                None => return None,
-            }
-        }
-        None
     }
 
     /// The next frame to send by an idle uplink, too, to find out what that can do.
@@ -467,74 +304,11 @@ impl<F> Sender<F> {
         Some(Resend { uplink, sequence, length })
     }
 
-    /// `None`: not yet. `Some(None)`: not at all.
-    fn resend(&mut self, now: Instant, sequence: u64) -> Option<Option<Resend>> {
-        let Some(record) = self.flight.get(sequence).copied() else { return Some(None) };
-        if !self.recovers {
-            return Some(self.give_up(sequence));
-        }
-        let elsewhere = self.usable.without(record.uplinks());
-        let candidates = if elsewhere.is_empty() { self.usable } else { elsewhere };
-        let arrivals = candidates.iter().filter_map(|uplink| {
-            self.routes[uplink.index()].arrival(now, record.length).map(|arrival| (arrival, uplink))
-        });
-        let Some((arrival, uplink)) = arrivals.min() else { return Some(self.give_up(sequence)) };
-        if self.deadline(record.offered_at).is_some_and(|deadline| arrival > deadline) || record.resent >= RESENT_MAX {
-            return Some(self.give_up(sequence));
-        }
-        if !self.routes[uplink.index()].has_room(now, self.queue_max() * QUEUE_RESENT)
-            || !self.budget.take(record.length)
-        {
-            return None;
-        }
-        let copy = self.copy_sent(now, uplink, record.length);
-        if let Some(displaced) = self.flight.get_mut(sequence).and_then(|record| record.on_resent(copy)) {
-            self.routes[displaced.uplink.index()].on_settled(record.length);
-        }
-        self.counters.resent += 1;
-        self.resent_at = Some(now);
-        Some(Some(Resend { uplink, sequence, length: record.length }))
-    }
-
-    /// Nothing can be done for a frame any more, but to wait for what is on its way.
-    fn give_up(&mut self, sequence: u64) -> Option<Resend> {
-        let record = self.flight.get_mut(sequence)?;
-        record.is_wanted = false;
-        if record.is_lost() {
-            self.counters.given_up += 1;
-            self.settle(sequence);
-        }
-        None
-    }
-
     /// A frame is on its way no more.
     fn settle(&mut self, sequence: u64) {
         let Some(record) = self.flight.settle(sequence) else { return };
         for copy in record.copies.into_iter().flatten() {
             self.routes[copy.uplink.index()].on_settled(record.length);
-        }
-    }
-
-    /// What was sent by `uplink` of this frame will not come.
-    fn lose_copy(&mut self, sequence: u64, uplink: UplinkId) {
-        let Some(record) = self.flight.get_mut(sequence) else { return };
-        if !record.remove_copy(uplink) {
-            return;
-        }
-        let (length, is_lost) = (record.length, record.is_lost());
-        self.routes[uplink.index()].on_settled(length);
-        if is_lost {
-            self.want(sequence);
-        }
-    }
-
-    fn want(&mut self, sequence: u64) {
-        if let Some(record) = self.flight.get_mut(sequence)
-            && !record.is_wanted
-            && self.wanted.len() < FLIGHT_MAX
-        {
-            record.is_wanted = true;
-            self.wanted.push(Reverse(sequence));
         }
     }
 
@@ -561,10 +335,4 @@ impl<F> Sender<F> {
         let room_at = rooms.filter(|at| *at > now).min().unwrap_or(now + LOOK_MAX);
         Some(room_at.clamp(now + LOOK_MIN, now + LOOK_MAX))
     }
-}
-
-type Candidate = (PeerTime, PeerTime, UplinkId);
-
-fn earlier(best: Option<Candidate>, candidate: Candidate) -> Option<Candidate> {
-    Some(best.map_or(candidate, |best| best.min(candidate)))
 }

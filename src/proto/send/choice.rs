@@ -1,0 +1,113 @@
+//! By which uplink a frame goes, and whether it goes at all.
+
+use std::time::Duration;
+
+use super::peer_time::PeerTime;
+use super::route::Route;
+use super::{QUEUE_RESENT, Sender};
+use crate::proto::time::Instant;
+use crate::proto::uplink::{UplinkId, UplinkSet};
+
+/// Frames may wait this long on an uplink's way, or a quarter of the time that they have, if that is less.
+const QUEUE_MAX: Duration = Duration::from_millis(40);
+/// What waits here counts so many times when a worse uplink is compared with better ones: the frames behind it wait, too.
+const IMPATIENCE: u32 = 2;
+/// Uplinks by which frames arrive within so much of each other are equally good.
+const EQUAL_WITHIN: Duration = Duration::from_millis(1);
+
+/// What to do with the frame whose turn it is.
+pub(super) enum Choice {
+    /// Send it by this uplink.
+    Send(UplinkId),
+    /// Let it wait for a better one.
+    Wait,
+    /// Drop it.
+    TooLate,
+}
+
+impl<F> Sender<F> {
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].round_trip()).min()
+    }
+
+    /// By the peer's clock, when a frame offered then is of no use any more; `None` as long as nothing is known.
+    pub(super) fn deadline(&self, offered_at: Instant) -> Option<PeerTime> {
+        let shortest = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].base()).min()?;
+        Some(PeerTime::arrival(offered_at, shortest).plus(self.hold))
+    }
+
+    pub(super) fn queue_max(&self) -> Duration {
+        QUEUE_MAX.min(self.hold / 4)
+    }
+
+    pub(super) fn choose(&self, now: Instant, length: u32, offered_at: Instant) -> Choice {
+        let queue_max = self.queue_max();
+        let (mut best, mut open) = (None, None);
+        for uplink in self.usable.iter() {
+            let route = &self.routes[uplink.index()];
+            let Some(arrival) = route.arrival(now, length) else { continue };
+            let candidate = (arrival.plus(route.penalty()), arrival, uplink);
+            best = earlier(best, candidate);
+            if route.has_room(now, queue_max) {
+                open = earlier(open, candidate);
+            }
+        }
+        let Some((best_cost, best_arrival, best)) = best else {
+            // Nothing is known of any of them: whatever can be done with a frame.
+            return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
+        };
+        let deadline = self.deadline(offered_at).unwrap_or(best_arrival);
+        let soonest = open.map_or(best_arrival, |(_, arrival, _)| arrival.min(best_arrival));
+        if soonest > deadline {
+            return Choice::TooLate;
+        }
+        match open {
+            Some((cost, _, open)) if open == best => {
+                Choice::Send(self.shares.choose(open, self.equals(now, cost, length)))
+            }
+            // By the better ones all that waits here would have come when the frame comes by this one.
+            Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
+            Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
+            // The oldest could still come by the better ones, but in its wake this one would never be used.
+            Some((_, arrival, _)) if self.deadline(now).is_some_and(|deadline| arrival <= deadline) => Choice::TooLate,
+            _ => Choice::Wait,
+        }
+    }
+
+    /// The uplinks by which a frame would arrive no later than `cost`, as good as.
+    fn equals(&self, now: Instant, cost: PeerTime, length: u32) -> UplinkSet {
+        let queue_max = self.queue_max();
+        let is_equal = |uplink: &UplinkId| {
+            let route = &self.routes[uplink.index()];
+            let arrival = route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
+            arrival.is_some_and(|arrival| arrival <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
+        };
+        self.usable.iter().filter(is_equal).collect()
+    }
+
+    /// How long the uplinks by which a frame would arrive before that would need for all that waits.
+    fn backlog(&self, now: Instant, before: PeerTime) -> Duration {
+        let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
+        let better = better.filter(|route| route.arrival(now, 0).is_some_and(|arrival| arrival < before));
+        let rate = better.map(Route::rate).sum::<u64>().max(1);
+        Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
+    }
+
+    /// The best uplink for a second copy of a frame that goes by `first`.
+    pub(super) fn second(&self, now: Instant, first: UplinkId, length: u32, offered_at: Instant) -> Option<UplinkId> {
+        let queue_max = self.queue_max() * QUEUE_RESENT;
+        let others = self.usable.without(UplinkSet::only(first));
+        let arrivals = others.iter().filter_map(|uplink| {
+            let route = &self.routes[uplink.index()];
+            route.arrival(now, length).filter(|_| route.has_room(now, queue_max)).map(|arrival| (arrival, uplink))
+        });
+        let (arrival, uplink) = arrivals.min()?;
+        self.deadline(offered_at).is_none_or(|deadline| arrival <= deadline).then_some(uplink)
+    }
+}
+
+type Candidate = (PeerTime, PeerTime, UplinkId);
+
+fn earlier(best: Option<Candidate>, candidate: Candidate) -> Option<Candidate> {
+    Some(best.map_or(candidate, |best| best.min(candidate)))
+}
