@@ -96,8 +96,9 @@ impl Reactor {
     #[inline]
     fn resend_frames(&mut self, tunnel: usize) -> io::Result<()> {
         while let Some(resend) = self.endpoint.poll_resend(tunnel) {
-            if let Some(datagram) = self.kept[tunnel].get(resend.sequence).cloned() {
-                self.send(Route { tunnel: tunnel as u8, uplink: resend.uplink }, datagram)?;
+            match self.kept[tunnel].get(resend.sequence).cloned() {
+                Some(datagram) => self.send(Route { tunnel: tunnel as u8, uplink: resend.uplink }, datagram)?,
+                None => self.endpoint.tunnel_mut(tunnel).on_not_kept(resend.sequence),
             }
         }
         self.kept[tunnel].release_below(self.endpoint.tunnels()[tunnel].kept_from());

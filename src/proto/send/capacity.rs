@@ -19,10 +19,15 @@ const SAMPLE_MIN: Duration = Duration::from_millis(15);
 /// Over how long the estimate of a busy uplink is averaged: less while it falls, since what is sent too much then waits.
 const AVERAGED_OVER: Duration = Duration::from_millis(100);
 const AVERAGED_OVER_FALLING: Duration = Duration::from_millis(50);
+/// An uplink that loses more than one byte for so many that come carries no more.
+const LOSSY: u64 = 8;
 /// How long the most seen of an idle uplink is remembered: twice this at most.
 const MOST_MEMORY: Duration = Duration::from_secs(1);
 /// The same, of what bursts have shown, which are rarer.
 const EXPLORED_MEMORY: Duration = Duration::from_secs(20);
+/// The fastest that a burst can be, in bytes per second: eight frames of the longest in 2 ms, in which no peer tells them
+/// apart.
+const BURST_MAX: u64 = 8 * 9018 * 500;
 /// What may be tried while nothing waits, in quarters of what has been seen: twice as much, but only a quarter more where
 /// frames did wait a while ago.
 const GROWTH_QUARTERS: u64 = 8;
@@ -30,12 +35,21 @@ const GROWTH_QUARTERS_KNOWN: u64 = 5;
 /// How long that while is.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
+/// How an uplink stood when frames came by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How long the last of them had waited on the way; zero if not for long.
+    pub waited: Duration,
+    /// Bytes that were lost since the time before.
+    pub lost: u64,
+}
+
 /// How much had arrived, and when the last of it did.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     at: PeerTime,
     received: u64,
-    is_busy: bool,
+    has_waited: bool,
 }
 
 /// The most seen in this period and in the one before.
@@ -53,6 +67,7 @@ pub struct Capacity {
     rate: u64,
     most: Option<RecentMost>,
     is_busy: bool,
+    lost: u64,
     busy_at: Option<PeerTime>,
     newest: Option<PeerTime>,
     explored: Option<RecentMost>,
@@ -65,6 +80,7 @@ impl Default for Capacity {
             rate: RATE_INITIAL,
             most: None,
             is_busy: false,
+            lost: 0,
             busy_at: None,
             newest: None,
             explored: None,
@@ -73,9 +89,10 @@ impl Default for Capacity {
 }
 
 impl Capacity {
-    /// By `at` the peer had received so many bytes in all; `is_busy` if the last of them had waited on the way.
-    pub fn on_received(&mut self, at: PeerTime, received: u64, is_busy: bool) {
-        let mark = Mark { at, received, is_busy };
+    /// By `at` the peer had received so many bytes in all.
+    pub fn on_received(&mut self, at: PeerTime, received: u64, load: Load) {
+        let mark = Mark { at, received, has_waited: !load.waited.is_zero() };
+        self.lost += load.lost;
         let Some(begun) = self.begun else {
             self.begun = Some(mark);
             return;
@@ -89,26 +106,36 @@ impl Capacity {
         if elapsed < SAMPLE_MIN {
             return;
         }
-        let sample = (u128::from(received - begun.received) * 1_000_000_000 / u128::from(nanos(elapsed))) as u64;
+        let arrived = received - begun.received;
+        let sample = (u128::from(arrived) * 1_000_000_000 / u128::from(nanos(elapsed))) as u64;
+        // One that drops what it cannot carry has no queue to be seen.
+        let is_lossy = std::mem::take(&mut self.lost) > arrived / LOSSY;
+        let was_busy = is_lossy || (begun.has_waited && mark.has_waited);
+        // One that has rested in between could have carried more.
+        let has_rested = !is_lossy && load.waited < elapsed;
         self.begun = Some(mark);
-        self.on_sample(at, elapsed, sample, begun.is_busy && is_busy);
-        self.is_busy = is_busy;
+        if !was_busy {
+            self.on_idle_sample(at, sample);
+        } else if !has_rested || sample > self.rate {
+            self.on_busy_sample(elapsed, sample);
+        }
+        self.is_busy = is_lossy || mark.has_waited;
         self.newest = Some(at);
-        if is_busy {
+        if self.is_busy {
             self.busy_at = Some(at);
         }
     }
 
-    fn on_sample(&mut self, at: PeerTime, elapsed: Duration, sample: u64, was_busy: bool) {
-        if was_busy {
-            let averaged_over = if sample < self.rate { AVERAGED_OVER_FALLING } else { AVERAGED_OVER };
-            let weight = nanos(elapsed.min(averaged_over));
-            let total = u128::from(weight + nanos(averaged_over));
-            let before = u128::from(self.rate) * u128::from(nanos(averaged_over));
-            self.rate = ((before + u128::from(sample) * u128::from(weight)) / total) as u64;
-            self.most = None;
-            return;
-        }
+    fn on_busy_sample(&mut self, elapsed: Duration, sample: u64) {
+        let averaged_over = if sample < self.rate { AVERAGED_OVER_FALLING } else { AVERAGED_OVER };
+        let weight = nanos(elapsed.min(averaged_over));
+        let total = u128::from(weight + nanos(averaged_over));
+        let before = u128::from(self.rate) * u128::from(nanos(averaged_over));
+        self.rate = ((before + u128::from(sample) * u128::from(weight)) / total) as u64;
+        self.most = None;
+    }
+
+    fn on_idle_sample(&mut self, at: PeerTime, sample: u64) {
         // What a pause has thinned out says nothing, unless it is more than was known.
         let most = self.most.get_or_insert(RecentMost { current: self.rate, previous: 0, since: at });
         if at.since(most.since) >= MOST_MEMORY {
@@ -124,10 +151,16 @@ impl Capacity {
             self.explored = None;
         } else if rate > 0 {
             let explored = self.explored.get_or_insert(RecentMost { current: 0, previous: 0, since: at });
-            if at.since(explored.since) >= EXPLORED_MEMORY {
-                *explored = RecentMost { current: 0, previous: explored.current, since: at };
-            }
-            explored.current = explored.current.max(rate);
+            explored.current = explored.current.max(rate.min(BURST_MAX));
+        }
+    }
+
+    /// It is now this time by the peer's clock: what bursts have shown long ago is forgotten.
+    pub fn forget_until(&mut self, at: PeerTime) {
+        if let Some(explored) = &mut self.explored
+            && at.since(explored.since) >= EXPLORED_MEMORY
+        {
+            *explored = RecentMost { current: 0, previous: explored.current, since: at };
         }
     }
 
@@ -176,8 +209,33 @@ mod tests {
     fn feed(capacity: &mut Capacity, (begin, end): (u64, u64), rate: u64, received: &mut u64, is_busy: bool) {
         for millisecond in begin..end {
             *received += rate;
-            capacity.on_received(at(millisecond), *received, is_busy);
+            capacity.on_received(at(millisecond), *received, busy(is_busy));
         }
+    }
+
+    fn busy(is_busy: bool) -> Load {
+        Load { waited: Duration::from_millis(if is_busy { 100 } else { 0 }), lost: 0 }
+    }
+
+    #[test]
+    fn a_link_that_drops_what_it_cannot_carry_is_not_given_more() {
+        let mut capacity = Capacity::default();
+        for millisecond in 0..1000 {
+            capacity.on_received(at(millisecond), millisecond * 1000, Load { waited: Duration::ZERO, lost: 500 });
+        }
+        assert!((950_000..1_050_000).contains(&capacity.usable()), "{capacity:?}");
+    }
+
+    #[test]
+    fn what_comes_in_bursts_with_rests_between_is_no_measure_of_what_could_come() {
+        let (mut capacity, mut received) = (Capacity::default(), 0);
+        feed(&mut capacity, (0, 1000), 1000, &mut received, true);
+        for burst in 0..30 {
+            received += 10_000;
+            let load = Load { waited: Duration::from_millis(8), lost: 0 };
+            capacity.on_received(at(1000 + burst * 33), received, load);
+        }
+        assert!(capacity.usable() > 900_000, "{capacity:?}");
     }
 
     #[test]
@@ -202,10 +260,10 @@ mod tests {
     fn absurd_counters_are_borne() {
         let mut capacity = Capacity::default();
         for (number, received) in [0, u64::MAX, 7, u64::MAX - 1, 3].into_iter().enumerate() {
-            capacity.on_received(PeerTime::from_nanos(number as u64 * 20_000_000), received, number % 2 == 0);
+            capacity.on_received(PeerTime::from_nanos(number as u64 * 20_000_000), received, busy(number % 2 == 0));
             assert!(capacity.usable() >= RATE_MIN);
         }
-        capacity.on_received(PeerTime::from_nanos(u64::MAX / 2), u64::MAX, true);
+        capacity.on_received(PeerTime::from_nanos(u64::MAX / 2), u64::MAX, busy(true));
         assert!(capacity.usable() >= RATE_MIN);
     }
 }

@@ -56,7 +56,13 @@ impl<F> Sender<F> {
             // Nothing is known of any of them: whatever can be done with a frame.
             return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
         };
-        let deadline = self.deadline(offered_at).unwrap_or(best_arrival);
+        // With nothing on its way nothing is learned: whatever is believed, one frame finds out.
+        if self.flight.is_empty() && self.routes[best.index()].is_allowed(now) {
+            return Choice::Send(best);
+        }
+        // The time that the frame itself takes is not waiting.
+        let slack = self.routes[best.index()].time_for(length.into());
+        let deadline = self.deadline(offered_at).map_or(best_arrival, |deadline| deadline.plus(slack));
         let soonest = open.map_or(best_arrival, |(_, arrival, _)| arrival.min(best_arrival));
         if soonest > deadline {
             return Choice::TooLate;

@@ -1,6 +1,9 @@
 //! Finds out what idle uplinks would carry: now and then some of the frames that have just gone by another uplink go by an
 //! idle one, too, all at once. How close together they arrive shows what it can do, before it is needed.
 
+use std::time::Duration;
+
+use crate::proto::time::Instant;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 
 /// Frames sent at once: the first, and what makes a burst of the others.
@@ -11,6 +14,9 @@ const SHARE: u64 = 250;
 /// So many must have been sent before an uplink is explored that never has carried anything.
 const SENT_FIRST: u64 = 64;
 
+/// A train that has been sent is told of within this.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+
 /// Remembers when each uplink was last used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Explorer {
@@ -19,6 +25,8 @@ pub struct Explorer {
     used: [Option<u64>; UPLINKS_MAX],
     /// The uplink that is being explored, and how many frames of the train are left.
     train: Option<(UplinkId, u64)>,
+    /// When a train last went by each.
+    explored_at: [Option<Instant>; UPLINKS_MAX],
 }
 
 impl Explorer {
@@ -28,13 +36,21 @@ impl Explorer {
         self.used[uplink.index()] = Some(self.sent);
     }
 
+    /// Whether a burst that is told of now can be a train by this uplink, and not what it has held back.
+    #[must_use]
+    pub fn is_explored(&self, now: Instant, uplink: UplinkId) -> bool {
+        self.explored_at[uplink.index()].is_some_and(|at| now.since(at) < TOLD_WITHIN)
+    }
+
     /// The uplink by which the next frame of a train is to go, and its place counted from the end, if one is due by any of
-    /// `candidates`.
-    pub fn poll(&mut self, candidates: UplinkSet) -> Option<(UplinkId, u64)> {
-        if self.train.is_none() {
+    /// `candidates`; `can_begin` if there are frames for a whole one.
+    pub fn poll(&mut self, now: Instant, candidates: UplinkSet, can_begin: bool) -> Option<(UplinkId, u64)> {
+        self.train.take_if(|(uplink, _)| !candidates.contains(*uplink));
+        if self.train.is_none() && can_begin {
             let due_at = |uplink: UplinkId| self.used[uplink.index()].map_or(SENT_FIRST, |used| used + SHARE * TRAIN);
             let due = candidates.iter().find(|uplink| self.sent >= due_at(*uplink))?;
             self.used[due.index()] = Some(self.sent);
+            self.explored_at[due.index()] = Some(now);
             self.train = Some((due, TRAIN));
         }
         let (uplink, left) = self.train?;
@@ -55,7 +71,7 @@ mod tests {
         let mut explored = vec![];
         for _ in 0..10_000 {
             explorer.on_sent(used);
-            explored.extend(std::iter::from_fn(|| explorer.poll(both)));
+            explored.extend(std::iter::from_fn(|| explorer.poll(Instant::ZERO, both, true)));
         }
         assert_eq!(explored.len() as u64, (1 + (10_000 - SENT_FIRST) / (SHARE * TRAIN)) * TRAIN);
         assert!(explored.iter().all(|(uplink, _)| *uplink == idle));

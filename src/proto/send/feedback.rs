@@ -6,11 +6,16 @@ use super::flight::Copy;
 use super::peer_time::PeerTime;
 use super::{CLOCK_STEP_MIN, Sender, Transit};
 use crate::proto::seq;
-use crate::proto::stats::Traffic;
 use crate::proto::time::Instant;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use crate::proto::wire::feedback::{Arrivals, Feedback};
 
+/// A report that is older than the newest by less than this has come by a longer way.
+const STRAGGLES_FOR: Duration = Duration::from_secs(5);
+/// No window is longer.
+const HOLD_MAX: Duration = Duration::from_secs(2);
+/// What is on its way is looked through at most this often.
+const LOOK_MIN: Duration = Duration::from_millis(1);
 /// How long the shortest way back is remembered.
 const RETURN_MEMORY: Duration = Duration::from_secs(10);
 
@@ -18,21 +23,27 @@ const RETURN_MEMORY: Duration = Duration::from_secs(10);
 type Expected = [Option<PeerTime>; UPLINKS_MAX];
 
 impl<F> Sender<F> {
-    /// The peer said at `sent_at`, by its clock, what has come. `sent` is what was sent by an uplink in all.
-    pub fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback, sent: impl Fn(UplinkId) -> Traffic) {
+    /// The peer said at `sent_at`, by its clock, what has come.
+    pub fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback) {
         let at = PeerTime::from_nanos(sent_at);
-        if self.newest_feedback.is_some_and(|newest| newest >= at && newest.since(at) < CLOCK_STEP_MIN * 4) {
+        if self.newest_feedback.is_some_and(|newest| newest >= at && newest.since(at) < STRAGGLES_FOR) {
             return;
         }
         self.newest_feedback = Some(at);
+        self.heard_at = now;
         self.note_return(now, at);
         if feedback.hold_micros > 0 {
-            self.hold = Duration::from_micros(feedback.hold_micros.into());
+            self.hold = Duration::from_micros(feedback.hold_micros.into()).min(HOLD_MAX);
         }
         for (uplink, arrival) in feedback.arrivals() {
-            self.on_arrivals(now, at, uplink, arrival, sent(uplink).bytes);
+            self.on_arrivals(now, at, uplink, arrival);
         }
         self.settle_received(now, at, feedback);
+        // To look through all that is on its way costs more than a report does.
+        if now.since(self.looked_at) < LOOK_MIN {
+            return;
+        }
+        self.looked_at = now;
         let expected = self.lose_what_was_passed(now, at);
         self.look_ahead(at, expected);
         self.note_capacity(now);
@@ -47,6 +58,7 @@ impl<F> Sender<F> {
             self.routes.iter_mut().for_each(|route| route.on_clock_step(ahead));
             self.flight.on_clock_step(ahead);
             self.return_transit = Some((back, now));
+            self.stepped_at = Some(now);
         } else if back < least || now >= since + RETURN_MEMORY {
             self.return_transit = Some((back, now));
         } else {
@@ -54,9 +66,11 @@ impl<F> Sender<F> {
         }
     }
 
-    fn on_arrivals(&mut self, now: Instant, at: PeerTime, uplink: UplinkId, arrival: Arrivals, sent_bytes: u64) {
+    fn on_arrivals(&mut self, now: Instant, at: PeerTime, uplink: UplinkId, arrival: Arrivals) {
         let index = uplink.index();
-        self.routes[index].on_burst(at, u64::from(arrival.burst_kilobytes) * 1000);
+        if self.explorer.is_explored(now, uplink) {
+            self.routes[index].on_burst(at, u64::from(arrival.burst_kilobytes) * 1000);
+        }
         if arrival.age_micros == Arrivals::NONE.age_micros {
             return;
         }
@@ -66,10 +80,12 @@ impl<F> Sender<F> {
         let transit = copy.map(|copy| arrived_at.transit_since(copy.sent_at));
         if let (Some(copy), Some(transit)) = (copy, transit) {
             self.passed_by[index] = self.passed_by[index].max(copy.number);
+            if copy.is_lone {
+                self.routes[index].on_lone_transit(now, transit);
+            }
             self.routes[index].on_transit(now, copy.sent_at, transit);
         }
-        let received = seq::extend(arrival.bytes, sent_bytes).min(sent_bytes);
-        self.routes[index].on_received(arrived_at, received, transit);
+        self.routes[index].on_received(arrived_at, arrival.bytes, transit);
     }
 
     fn settle_received(&mut self, now: Instant, at: PeerTime, feedback: &Feedback) {
@@ -96,13 +112,15 @@ impl<F> Sender<F> {
     /// An uplink is nearly first-in, first-out: what others have passed on it will not come by it.
     fn lose_what_was_passed(&mut self, now: Instant, at: PeerTime) -> Expected {
         let mut expected = Expected::default();
+        let lateness = self.routes.each_ref().map(|route| route.lateness(now));
         for sequence in self.flight.oldest()..self.flight.end() {
-            let Some(record) = self.flight.get(sequence) else { continue };
+            let Some(record) = self.flight.get(sequence).copied() else { continue };
             for copy in record.copies.into_iter().flatten() {
                 let index = copy.uplink.index();
-                let may_be_late = self.routes[index].may_still_come(now, copy.expected_at, at);
+                let may_be_late = at < copy.expected_at.plus(lateness[index]) && !lateness[index].is_zero();
                 if copy.number < self.passed_by[index] && !may_be_late {
-                    self.lose_copy(sequence, copy.uplink);
+                    self.routes[index].on_lost(record.length);
+                    self.lose_copy(sequence, copy);
                 } else {
                     let first = expected[index].map_or(copy.expected_at, |first| first.min(copy.expected_at));
                     expected[index] = Some(first);
@@ -115,11 +133,13 @@ impl<F> Sender<F> {
     /// Finds out when what is on its way will come, and wants again what another uplink would bring sooner.
     fn look_ahead(&mut self, at: PeerTime, expected: Expected) {
         for (route, expected_at) in self.routes.iter_mut().zip(expected) {
+            route.on_peer_time(at);
             route.restart_from(at, expected_at);
         }
+        let slack = self.deadline(Instant::ZERO);
         for sequence in self.flight.oldest()..self.flight.end() {
             let Some(record) = self.flight.get(sequence).copied() else { continue };
-            let deadline = self.deadline(record.offered_at);
+            let deadline = slack.map(|slack| slack.plus(record.offered_at.since(Instant::ZERO)));
             let (mut is_hopeless, mut is_hopeful) = (false, false);
             for copy in record.copies.into_iter().flatten() {
                 let route = &mut self.routes[copy.uplink.index()];

@@ -24,6 +24,8 @@ pub struct Copy {
     pub sent_at: Instant,
     /// When it was expected to arrive.
     pub expected_at: PeerTime,
+    /// Whether nothing else was on its way by that uplink then.
+    pub is_lone: bool,
 }
 
 /// A frame on its way.
@@ -92,9 +94,10 @@ impl Record {
         self.copies[1].replace(copy)
     }
 
-    /// Copies sent by `uplink` will not come. Returns whether there was one.
-    pub fn remove_copy(&mut self, uplink: UplinkId) -> bool {
-        let found = self.copies.iter_mut().find(|copy| copy.is_some_and(|copy| copy.uplink == uplink));
+    /// The copy sent by `uplink` with this number will not come. Returns whether it is known.
+    pub fn remove_copy(&mut self, uplink: UplinkId, number: u64) -> bool {
+        let is_it = |copy: &Copy| copy.uplink == uplink && copy.number == number;
+        let found = self.copies.iter_mut().find(|copy| copy.as_ref().is_some_and(is_it));
         let removed = found.and_then(Option::take);
         self.taken_for_lost = removed.or(self.taken_for_lost);
         removed.is_some()
@@ -143,6 +146,12 @@ impl Flight {
     #[must_use]
     pub const fn end(&self) -> u64 {
         self.end
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.oldest == self.end
     }
 
     /// Whether no other frame can be sent.
@@ -226,6 +235,7 @@ mod tests {
         let copy = Copy {
             uplink: UplinkId::new(3).expect("within range"),
             number: 1,
+            is_lone: false,
             sent_at: Instant::ZERO,
             expected_at: PeerTime::from_nanos(0),
         };

@@ -37,7 +37,7 @@ use budget::Budget;
 use choice::Choice;
 use classify::Headers;
 use estimate::LeastCapacity;
-use explore::Explorer;
+use explore::{Explorer, TRAIN};
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
 use queue::{Kind, Queue, Waiting};
@@ -130,6 +130,12 @@ pub struct Sender<F> {
     newest_feedback: Option<PeerTime>,
     /// From the peer's clock to ours: the least of late.
     return_transit: Option<(Transit, Instant)>,
+    /// When the peer last reported.
+    heard_at: Instant,
+    /// When the peer's clock was found to have stepped.
+    stepped_at: Option<Instant>,
+    /// When what is on its way was last looked through.
+    looked_at: Instant,
     /// Per uplink: frames sent by it, and the last of them that has come.
     sent_by: [u64; UPLINKS_MAX],
     passed_by: [u64; UPLINKS_MAX],
@@ -157,6 +163,9 @@ impl<F> Sender<F> {
             hold: HOLD_UNKNOWN,
             newest_feedback: None,
             return_transit: None,
+            heard_at: now,
+            stepped_at: None,
+            looked_at: now,
             sent_by: [0; UPLINKS_MAX],
             passed_by: [0; UPLINKS_MAX],
             counters: SenderCounters::default(),
@@ -215,8 +224,9 @@ impl<F> Sender<F> {
             return;
         }
         for sequence in self.flight.oldest()..self.flight.end() {
-            for uplink in fallen.iter() {
-                self.lose_copy(sequence, uplink);
+            let copies = self.flight.get(sequence).map(|record| record.copies).unwrap_or_default();
+            for copy in copies.into_iter().flatten().filter(|copy| fallen.contains(copy.uplink)) {
+                self.lose_copy(sequence, copy);
             }
         }
     }
@@ -231,13 +241,14 @@ impl<F> Sender<F> {
         self.hold = HOLD_UNKNOWN;
         self.newest_feedback = None;
         self.return_transit = None;
+        self.stepped_at = None;
     }
 
     /// A probe sent at `sent_at` was answered, at `answered_at` by the peer's clock.
     pub fn on_probe_answered(&mut self, now: Instant, uplink: UplinkId, sent_at: Instant, answered_at: u64) {
         let answered_at = PeerTime::from_nanos(answered_at);
-        // An answer from before the peer's clock has stepped.
-        if self.newest_feedback.is_some_and(|newest| newest.since(answered_at) >= CLOCK_STEP_MIN) {
+        // It may be from before the peer's clock has stepped.
+        if self.stepped_at.is_some_and(|stepped_at| sent_at < stepped_at) {
             return;
         }
         let route = &mut self.routes[uplink.index()];
@@ -264,7 +275,7 @@ impl<F> Sender<F> {
                     self.explorer.on_sent(uplink);
                     self.shares.on_sent(uplink, length);
                     let mut uplinks = UplinkSet::only(uplink);
-                    if let Some(second) = self.second(now, uplink, length, offered_at).filter(|_| is_precious) {
+                    if is_precious && let Some(second) = self.second(now, uplink, length, offered_at) {
                         self.duplicate(now, sequence, second, length);
                         uplinks.insert(second);
                     }
@@ -284,22 +295,25 @@ impl<F> Sender<F> {
     }
 
     fn copy_sent(&mut self, now: Instant, uplink: UplinkId, length: u32) -> Copy {
+        let is_lone = self.routes[uplink.index()].in_flight() == 0;
         let expected_at = self.routes[uplink.index()].on_sent(now, length);
         self.sent_by[uplink.index()] += 1;
-        Copy { uplink, number: self.sent_by[uplink.index()], sent_at: now, expected_at }
+        Copy { uplink, number: self.sent_by[uplink.index()], sent_at: now, expected_at, is_lone }
     }
 
     /// The next frame to send by an idle uplink, too, to find out what that can do.
-    pub fn poll_explore(&mut self) -> Option<Resend> {
+    pub fn poll_explore(&mut self, now: Instant) -> Option<Resend> {
         let idle = self.usable.iter().filter(|uplink| {
             let route = &self.routes[uplink.index()];
             route.in_flight() == 0 && !route.limits.is_metered && !route.is_paused()
         });
-        let (uplink, place) = self.explorer.poll(idle.collect())?;
+        let can_begin = self.flight.end() - self.flight.oldest() >= TRAIN;
+        let (uplink, place) = self.explorer.poll(now, idle.collect(), can_begin)?;
         let sequence = self.flight.end().checked_sub(place)?;
         let record = self.flight.get_mut(sequence)?;
         record.note_sent_by(uplink);
         let length = record.length;
+        self.routes[uplink.index()].on_copied(length);
         self.counters.explored += 1;
         Some(Resend { uplink, sequence, length })
     }
@@ -312,8 +326,15 @@ impl<F> Sender<F> {
         }
     }
 
-    /// Time has passed: forgets what is of no use any more.
+    /// A frame that was to be sent again, or would have been, is not to be had any more.
+    pub fn on_not_kept(&mut self, sequence: u64) {
+        self.counters.given_up += 1;
+        self.settle(sequence);
+    }
+
+    /// Time has passed: wants again what nobody tells of, and forgets what is of no use any more.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.look_at_oldest(now);
         let useful_since = now - (self.hold + FORGOTTEN_AFTER);
         while let Some(record) = self.flight.get(self.flight.oldest()) {
             if record.offered_at >= useful_since {
@@ -327,12 +348,14 @@ impl<F> Sender<F> {
     /// When to look again, if frames wait.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
+        let oldest_due = self.oldest_due_at().map(|at| at.max(now + LOOK_MIN));
         if self.queue.frames() == 0 && self.wanted.is_empty() {
-            return None;
+            return oldest_due;
         }
         let queue_max = self.queue_max();
         let rooms = self.usable.iter().filter_map(|uplink| self.routes[uplink.index()].room_at(now, queue_max));
         let room_at = rooms.filter(|at| *at > now).min().unwrap_or(now + LOOK_MAX);
-        Some(room_at.clamp(now + LOOK_MIN, now + LOOK_MAX))
+        let look_at = room_at.clamp(now + LOOK_MIN, now + LOOK_MAX);
+        Some(oldest_due.map_or(look_at, |due| due.min(look_at)))
     }
 }

@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::flight::FLIGHT_MAX;
+use super::flight::{Copy, FLIGHT_MAX};
 use super::{QUEUE_RESENT, Resend, Sender};
 use crate::proto::time::Instant;
-use crate::proto::uplink::UplinkId;
 
 /// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
 const MISSED_WITHIN: Duration = Duration::from_millis(15);
+/// How long the peer may take to tell of a frame.
+const TOLD_WITHIN: Duration = Duration::from_millis(30);
 /// How often a frame is sent again at most.
 const RESENT_MAX: u8 = 4;
 
@@ -49,6 +50,10 @@ impl<F> Sender<F> {
             return Some(self.give_up(sequence));
         }
         let elsewhere = self.usable.without(record.uplinks());
+        // Behind itself on the same uplink it cannot come sooner.
+        if elsewhere.is_empty() && !record.is_lost() {
+            return Some(self.give_up(sequence));
+        }
         let candidates = if elsewhere.is_empty() { self.usable } else { elsewhere };
         let arrivals = candidates.iter().filter_map(|uplink| {
             self.routes[uplink.index()].arrival(now, record.length).map(|arrival| (arrival, uplink))
@@ -82,14 +87,37 @@ impl<F> Sender<F> {
         None
     }
 
-    /// What was sent by `uplink` of this frame will not come.
-    pub(super) fn lose_copy(&mut self, sequence: u64, uplink: UplinkId) {
+    /// By when the peer should have told of the oldest frame on its way.
+    pub(super) fn oldest_due_at(&self) -> Option<Instant> {
+        let record = self.flight.get(self.flight.oldest()).filter(|record| record.resent < RESENT_MAX)?;
+        let newest = record.copies.iter().flatten().max_by_key(|copy| copy.sent_at)?;
+        let route = &self.routes[newest.uplink.index()];
+        let told_within = route.round_trip()? + route.patience() + TOLD_WITHIN;
+        // While reports come, they tell more.
+        let due_at = newest.sent_at + told_within * (1 + u32::from(record.resent));
+        Some(due_at.max(self.heard_at + TOLD_WITHIN * 2))
+    }
+
+    /// What comes last, and is lost, has nothing behind it to show that.
+    pub(super) fn look_at_oldest(&mut self, now: Instant) {
+        if self.oldest_due_at().is_none_or(|due| due > now) {
+            return;
+        }
+        let oldest = self.flight.oldest();
+        let copies = self.flight.get(oldest).map(|record| record.copies).unwrap_or_default();
+        for copy in copies.into_iter().flatten() {
+            self.lose_copy(oldest, copy);
+        }
+    }
+
+    /// This copy of a frame will not come.
+    pub(super) fn lose_copy(&mut self, sequence: u64, copy: Copy) {
         let Some(record) = self.flight.get_mut(sequence) else { return };
-        if !record.remove_copy(uplink) {
+        if !record.remove_copy(copy.uplink, copy.number) {
             return;
         }
         let (length, is_lost) = (record.length, record.is_lost());
-        self.routes[uplink.index()].on_settled(length);
+        self.routes[copy.uplink.index()].on_settled(length);
         if is_lost {
             self.want(sequence);
         }

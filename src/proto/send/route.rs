@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::capacity::Capacity;
+use super::capacity::{Capacity, Load};
 use super::peer_time::{PeerTime, Transit};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::UplinkId;
@@ -75,6 +75,12 @@ pub struct Route {
     variation: u64,
     capacity: Capacity,
     in_flight: u64,
+    /// Bytes that were sent by it in all, and of these those that the peer has received, as far as it has told.
+    sent: u64,
+    received: u64,
+    received_low: Option<u32>,
+    /// Bytes that were lost since the peer last told of any.
+    lost: u64,
     /// When the last of what is on its way will have arrived.
     free_at: Option<PeerTime>,
     last_arrival: Option<PeerTime>,
@@ -153,17 +159,29 @@ impl Route {
         self.paused_since = self.paused_since.map(shift_time);
     }
 
-    /// By `at` the peer had received so many bytes by it, the last of which took `transit`, if that is known.
-    pub fn on_received(&mut self, at: PeerTime, received: u64, transit: Option<Transit>) {
+    /// By `at` the peer had received so many bytes by it (the low 32 bits of its count), the last of which took `transit`, if
+    /// that is known.
+    pub fn on_received(&mut self, at: PeerTime, received: u32, transit: Option<Transit>) {
+        let before = self.received_low.replace(received).unwrap_or(received);
+        // The peer's count goes back when it has begun anew.
+        let more = Some(received.wrapping_sub(before)).filter(|more| *more < 1 << 31);
+        self.received = (self.received + u64::from(more.unwrap_or(0))).min(self.sent);
         self.last_arrival = self.last_arrival.max(Some(at));
         self.paused_since.take_if(|since| at > *since);
-        let waited = transit.zip(self.base()).is_some_and(|(transit, base)| transit.above(base) >= self.waited_min());
-        self.capacity.on_received(at, received, waited);
+        let waited = transit.zip(self.base()).map_or(Duration::ZERO, |(transit, base)| transit.above(base));
+        let waited = if waited >= self.waited_min() { waited } else { Duration::ZERO };
+        let load = Load { waited, lost: std::mem::take(&mut self.lost) };
+        self.capacity.on_received(at, self.received, load);
     }
 
-    /// Frames that came close together came this fast, in bytes per second, by a report of `at`.
+    /// A train of frames sent at once came this fast, in bytes per second, by a report of `at`.
     pub fn on_burst(&mut self, at: PeerTime, rate: u64) {
         self.capacity.on_burst(at, rate);
+    }
+
+    /// By the peer's clock it is now this.
+    pub fn on_peer_time(&mut self, at: PeerTime) {
+        self.capacity.forget_until(at);
     }
 
     fn waited_min(&self) -> Duration {
@@ -190,11 +208,10 @@ impl Route {
         self.reordering / 2_u32.saturating_pow(u32::try_from(halvings).unwrap_or(u32::MAX))
     }
 
-    /// Whether a frame that was expected then may come yet, though by `at` later ones have.
+    /// How late a frame may come though later ones have: zero if the uplink keeps order.
     #[must_use]
-    pub fn may_still_come(&self, now: Instant, expected_at: PeerTime, at: PeerTime) -> bool {
-        let reordering = self.reordering(now);
-        reordering >= REORDERING_MIN / 2 && at < expected_at.plus(reordering)
+    pub fn lateness(&self, now: Instant) -> Duration {
+        Some(self.reordering(now)).filter(|reordering| *reordering >= REORDERING_MIN / 2).unwrap_or_default()
     }
 
     /// The shortest round trip of late.
@@ -282,6 +299,12 @@ impl Route {
             && self.allowed_at <= now
     }
 
+    /// Whether `rate_max` lets a frame go now.
+    #[must_use]
+    pub fn is_allowed(&self, now: Instant) -> bool {
+        self.allowed_at <= now
+    }
+
     fn in_flight_max(&self) -> u64 {
         let longest = nanos(self.round_trip().unwrap_or_default() + UNHEARD_FOR);
         let bytes = u128::from(self.rate()) * u128::from(longest) / 1_000_000_000;
@@ -300,14 +323,33 @@ impl Route {
 
     /// A frame is sent. Returns when it is expected to arrive.
     pub fn on_sent(&mut self, now: Instant, length: u32) -> PeerTime {
-        let arrival = self.arrival(now, length).unwrap_or(PeerTime::arrival(now, Transit(0)));
-        self.free_at = Some(arrival);
+        // As long as nothing is known of the way, nothing can be said by the peer's clock.
+        let known = self.arrival(now, length);
+        self.free_at = known.or(self.free_at);
+        let arrival = known.unwrap_or(PeerTime::arrival(now, Transit(0)));
         self.in_flight += u64::from(length);
+        self.on_copied(length);
         if let Some(rate_max) = self.limits.rate_max {
             let taken = Duration::from_nanos(u64::from(length) * 1_000_000_000 / rate_max.max(1));
             self.allowed_at = self.allowed_at.max(now) + taken;
         }
         arrival
+    }
+
+    /// A copy of what went elsewhere goes by it.
+    pub fn on_copied(&mut self, length: u32) {
+        self.sent += u64::from(length);
+    }
+
+    /// A frame has been lost on its way.
+    pub fn on_lost(&mut self, length: u32) {
+        self.lost += u64::from(length);
+    }
+
+    /// A frame that was sent when nothing else was on the way took this long: it cannot have waited for others of ours, so
+    /// that is how long the way is now.
+    pub fn on_lone_transit(&mut self, now: Instant, transit: Transit) {
+        self.base = Some(RecentLeast { current: transit, previous: transit, since: now });
     }
 
     /// A frame is on its way no more: it has come, or will not.
@@ -363,7 +405,8 @@ mod tests {
         let mut route = Route::default();
         route.on_transit(at(0), at(0), Transit(20_000_000));
         for step in 0..100 {
-            route.on_received(peer(20 * step), step * 20_000, Some(Transit(30_000_000)));
+            route.on_copied(20_000);
+            route.on_received(peer(20 * step), step as u32 * 20_000, Some(Transit(40_000_000)));
         }
         route
     }

@@ -81,6 +81,13 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.resends.pop_front()
     }
 
+    /// A frame that [`Self::poll_resend`] has asked for has not been kept.
+    pub fn on_not_kept(&mut self, sequence: u64) {
+        if let Some(sender) = self.outbound.adaptive() {
+            sender.on_not_kept(sequence);
+        }
+    }
+
     /// Frames with lower numbers than this will not be asked for again.
     #[must_use]
     pub const fn kept_from(&self) -> u64 {
@@ -151,7 +158,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             });
         }
         while self.resends.len() < RESENDS_WAITING_MAX
-            && let Some(resend) = sender.poll_explore()
+            && let Some(resend) = sender.poll_explore(now)
         {
             self.uplinks[resend.uplink.index()].sent.add(resend.length as usize);
             self.resends.push_back(resend);
@@ -161,8 +168,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// The peer says what has come of our frames.
     pub(super) fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback) {
-        let Self { outbound: Outbound::Adaptive(sender), uplinks, .. } = self else { return };
-        sender.on_feedback(now, sent_at, feedback, |uplink| uplinks[uplink.index()].sent);
+        if let Some(sender) = self.outbound.adaptive() {
+            sender.on_feedback(now, sent_at, feedback);
+        }
     }
 
     /// A probe of ours, sent at `echo_sent_at`, has been answered.
@@ -215,8 +223,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let transits = || measured().filter_map(|measurements| measurements.transit());
         let skew = transits().max().unwrap_or(0).saturating_sub(transits().min().unwrap_or(0));
         let jitter = measured().map(|measurements| measurements.jitter()).max().unwrap_or_default();
-        let recovery = self.shortest_round_trip().filter(|_| self.peer_recovers).unwrap_or_default();
-        let missed = if self.peer_recovers { MISSED_WITHIN } else { Duration::ZERO };
+        // A peer that could send again what is lost does so once the window leaves the time.
+        let can_recover = self.feedback_clock.is_wanted();
+        let recovery = self.shortest_round_trip().filter(|_| can_recover).unwrap_or_default();
+        let missed = if can_recover { MISSED_WITHIN } else { Duration::ZERO };
         let wanted = Duration::from_nanos(skew.unsigned_abs()) + jitter * JITTERS + (recovery + missed) * RECOVERIES;
         // Up at once, and down slowly: what was needed a moment ago may be needed again.
         let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);

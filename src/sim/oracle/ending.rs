@@ -1,9 +1,10 @@
 //! What must hold when all is over.
 
-use super::{Oracle, SUSPICION, Verdict};
+use super::{Offer, Oracle, SUSPICION, Verdict};
 use crate::proto::stats::DropReason;
 use crate::proto::tunnel::Counters;
 use crate::proto::uplink::UplinkId;
+use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 use crate::sim::plan::NEVER;
 use crate::sim::{MILLISECOND, Nanoseconds};
 
@@ -43,7 +44,9 @@ impl Oracle {
         for (number, offer) in self.streams[1 - to].offers.iter().enumerate() {
             let is_of_deceived = receiver.deceived.is_some_and(|at| offer.at < at + SUSPICION);
             let was_taken = !is_of_deceived && offer.taken.is_some_and(|(_, life)| life == receiver.life);
-            let must_have_come = offer.is_sent && ((was_taken && held == 0) || offer.at >= clean_from);
+            // Not even as too late is a frame dropped then.
+            let was_offered_in_peace = offer.at >= clean_from && self.is_lawful(offer);
+            let must_have_come = (offer.is_sent && was_taken && held == 0) || was_offered_in_peace;
             self.check(!must_have_come || offer.delivered_at.is_some(), || {
                 format!(
                     "frame {number}, offered at {} ms, was never delivered at end {to}, though {}",
@@ -58,6 +61,11 @@ impl Oracle {
         self.check(!is_countable || sender.sent.packets == came_to, || {
             format!("{} frames were sent, and {came_to} accounted for at end {to}: {own:?}", sender.sent.packets)
         })
+    }
+
+    fn is_lawful(&self, offer: &Offer) -> bool {
+        let longest = usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX;
+        (FRAME_LENGTH_MIN..=longest).contains(&usize::from(offer.length))
     }
 
     /// An uplink's state at a moment when all has long been well.

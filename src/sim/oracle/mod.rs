@@ -31,7 +31,7 @@ use super::{Nanoseconds, SECOND, frame};
 use crate::proto::scheduler::Mode;
 use crate::proto::stats::DropReason;
 use crate::proto::time::{Instant, nanos};
-use crate::proto::uplink::{UPLINKS_MAX, UplinkSet};
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 use records::Receiver;
 pub use records::{Arrived, Offer, Stream, Violation};
@@ -167,9 +167,15 @@ impl Oracle {
         self.check_choice(mode, uplinks, attached, up)
     }
 
-    /// Frame `number` leaves end `from` again.
-    pub fn on_sent_again(&mut self, from: usize, number: u64) {
+    /// Frame `number` leaves end `from` again, by `uplink`. `attached` are the uplinks that can be used.
+    ///
+    /// # Errors
+    /// If that one cannot.
+    pub fn on_sent_again(&mut self, from: usize, number: u64, uplink: UplinkId, attached: UplinkSet) -> Verdict {
         self.streams[from].offers[number as usize].is_resent = true;
+        self.check(attached.contains(uplink), || {
+            format!("frame {number} goes again by uplink {}, which is not there", uplink.number())
+        })
     }
 
     fn check_choice(&self, mode: Mode, chosen: UplinkSet, attached: UplinkSet, up: UplinkSet) -> Verdict {
@@ -292,7 +298,8 @@ impl Oracle {
                 Some(DropReason::FrameReplayed) => offer.came_by.contains(arrived.uplink),
                 Some(DropReason::Late) => self.is_late(arrived, number, &offer),
                 Some(DropReason::UnknownSource) => !arrived.is_known_source,
-                Some(DropReason::UnknownSession) => self.may_be_of_former_keys(arrived),
+                // What goes again is sealed as it was.
+                Some(DropReason::UnknownSession) => offer.is_resent || self.may_be_of_former_keys(arrived),
                 Some(_) => false,
             };
         let verdict = self.check(is_true, || {

@@ -216,12 +216,16 @@ impl World {
         while let Some(resend) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_resend(0)) {
             let Some((number, bytes)) = self.ends[from].kept.get(&resend.sequence).cloned() else {
                 // Without keys it was never sent.
-                if self.plan.rekey_interval.is_some() {
+                if self.plan.rekey_interval.is_some()
+                    && let Some(tunnel) = self.ends[from].tunnel_mut()
+                {
+                    tunnel.on_not_kept(resend.sequence);
                     continue;
                 }
                 return Err(self.objection(format!("end {from} wants {resend:?}, which need not be kept")));
             };
-            self.oracle.on_sent_again(from, number);
+            let [attached, _] = self.ends[from].uplinks();
+            self.oracle.on_sent_again(from, number, resend.uplink, attached)?;
             self.transmit(from, resend.uplink, bytes, Cargo::Frame(number));
         }
         if let Some(kept_from) = self.ends[from].tunnel().map(|tunnel| tunnel.kept_from()) {
