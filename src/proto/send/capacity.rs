@@ -32,6 +32,9 @@ const BURST_MAX: u64 = 8 * 9018 * 500;
 /// frames did wait a while ago.
 const GROWTH_QUARTERS: u64 = 8;
 const GROWTH_QUARTERS_KNOWN: u64 = 5;
+/// How often a busy uplink is tried, and for how long.
+const PROBED_EVERY: Duration = Duration::from_millis(800);
+const PROBED_FOR: Duration = Duration::from_millis(100);
 /// How long that while is.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
@@ -182,12 +185,19 @@ impl Capacity {
     #[must_use]
     pub fn usable(&self) -> u64 {
         if self.is_busy {
-            return self.rate();
+            return if self.is_probing() { self.rate().saturating_mul(GROWTH_QUARTERS_KNOWN) / 4 } else { self.rate() };
         }
         let is_known = self.busy_at.zip(self.newest).is_some_and(|(busy_at, newest)| newest.since(busy_at) < KNOWN_FOR);
         let quarters = if is_known { GROWTH_QUARTERS_KNOWN } else { GROWTH_QUARTERS };
         let explored = self.explored.map_or(0, |explored| explored.current.max(explored.previous));
         (self.rate().saturating_mul(quarters) / 4).max(explored)
+    }
+
+    /// Now and then a busy uplink, too, is given a little more: if it was slow only because it was believed to be, that
+    /// shows; and if not, what waits a little longer then is worked off soon.
+    fn is_probing(&self) -> bool {
+        let since = self.newest.map_or(Duration::ZERO, |newest| newest.since(PeerTime::from_nanos(0)));
+        nanos(since) % nanos(PROBED_EVERY) < nanos(PROBED_FOR)
     }
 
     /// Whether frames wait on the way, so that [`Self::rate`] is all there is.

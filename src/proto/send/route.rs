@@ -15,8 +15,8 @@ use crate::proto::uplink::UplinkId;
 
 /// How long the shortest transit is remembered, twice this at most, and by how much longer by each uplink than by the one
 /// before it.
-const BASE_MEMORY: Duration = Duration::from_secs(10);
-const BASE_MEMORY_STEP: Duration = Duration::from_millis(700);
+const BASE_MEMORY: Duration = Duration::from_secs(4);
+const BASE_MEMORY_STEP: Duration = Duration::from_millis(300);
 /// For so long at its end nothing may wait.
 const DRAINED_FOR: Duration = Duration::from_millis(300);
 /// A transit longer than the shortest by less than this has not waited.
