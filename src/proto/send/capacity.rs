@@ -122,9 +122,10 @@ impl Capacity {
         } else if !has_rested || sample > self.rate {
             self.on_busy_sample(elapsed, sample);
         }
-        self.is_busy = is_lossy || mark.has_waited;
+        // What varies by itself looks like waiting, too, but passes.
+        self.is_busy = is_lossy || (mark.has_waited && !has_rested);
         self.newest = Some(at);
-        if self.is_busy {
+        if is_lossy || mark.has_waited {
             self.busy_at = Some(at);
         }
     }

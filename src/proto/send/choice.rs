@@ -75,7 +75,12 @@ impl<F> Sender<F> {
             Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
             Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
             // The oldest could still come by the better ones, but in its wake this one would never be used.
-            Some((_, arrival, _)) if self.deadline(now).is_some_and(|deadline| arrival <= deadline) => Choice::TooLate,
+            Some((_, arrival, _))
+                if now.since(offered_at) >= self.hold / 2
+                    && self.deadline(now).is_some_and(|deadline| arrival <= deadline) =>
+            {
+                Choice::TooLate
+            }
             _ => Choice::Wait,
         }
     }
