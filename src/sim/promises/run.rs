@@ -72,7 +72,7 @@ fn trouble(stream: &Stream) -> Option<(u64, u64)> {
     let is_in_time = |offer: &Offer| offer.delivered_at.is_some_and(|at| at - offer.at <= nanos(DEADLINE));
     let troubled =
         || stream.offers.iter().filter(|offer| !is_in_time(offer)).map(|offer| (offer.at - BEGIN) / MILLISECOND);
-    troubled().next().zip(troubled().last())
+    troubled().next().zip(troubled().next_back())
 }
 
 fn look(world: &World) -> Vec<UplinkLook> {
