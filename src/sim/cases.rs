@@ -15,6 +15,7 @@ use super::shaper::Shaper;
 use super::world::World;
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, SchedulerConfig};
+use crate::proto::send::route::Limits;
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
 
@@ -148,7 +149,8 @@ fn base(mode: Mode) -> Plan {
 fn uplink(name: &str, delay_ms: u64) -> UplinkPlan {
     let link = LinkSettings { delay: Duration::from_millis(delay_ms), ..LinkSettings::default() };
     let ways = [link.clone(), link];
-    UplinkPlan { name: UplinkName::new(name).expect("lawful"), weight: 1, healed: ways.clone(), ways }
+    let name = UplinkName::new(name).expect("lawful");
+    UplinkPlan { name, weight: 1, limits: Limits::default(), healed: ways.clone(), ways }
 }
 
 fn blackhole(plan: &mut Plan, uplink: usize, ways: [bool; 2]) {

@@ -14,6 +14,7 @@ use super::random::Random;
 use super::shaper::{Shaper, Trace};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, SchedulerConfig};
+use crate::proto::send::route::Limits;
 use crate::proto::session::transport::OVERHEAD;
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
@@ -25,7 +26,6 @@ pub const BEGIN: Nanoseconds = SECOND;
 const DRAIN: Nanoseconds = 15 * SECOND;
 /// What netlink takes to tell of a carrier.
 const CARRIER_NEWS_AFTER: Nanoseconds = MILLISECOND;
-/// As both ends have it unless told otherwise.
 /// As a box has it unless told otherwise.
 const REKEY_INTERVAL: Duration = Duration::from_secs(120);
 /// IP and UDP headers of a datagram.
@@ -60,6 +60,8 @@ pub struct CourseUplink {
     pub rate_down: Option<u64>,
     /// What it is like both ways beside that: the shaper is not looked at.
     pub link: LinkSettings,
+    /// How far the box may use it.
+    pub limits: Limits,
 }
 
 /// What happens to an uplink; both ways, unless it says otherwise.
@@ -107,6 +109,8 @@ pub struct Course {
     pub mode: Mode,
     /// The window of both ends.
     pub window: Option<Duration>,
+    /// Whether the window is as long as the uplinks require, and `window` only a bound.
+    pub window_follows: bool,
     /// Whether there are keys.
     pub is_sealed: bool,
     /// The uplinks, 1 to 16.
@@ -128,7 +132,7 @@ impl Course {
         let end = EndPlan {
             scheduler: SchedulerConfig::new(self.mode),
             window: self.window,
-            window_follows: false,
+            window_follows: self.window_follows,
             probe_interval: self.mode.probe_interval(),
             first_sequence: 0,
             clock_origin: 0,
@@ -231,7 +235,7 @@ impl CourseUplink {
             }
         };
         let ways = [up, rate(self.rate_down)].map(|shaper| LinkSettings { shaper, ..self.link.clone() });
-        UplinkPlan { name: self.name, weight: 1, healed: ways.clone(), ways }
+        UplinkPlan { name: self.name, weight: 1, limits: self.limits, healed: ways.clone(), ways }
     }
 }
 

@@ -11,6 +11,7 @@ use super::shaper::{Shaper, Trace};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::send::redundancy::Rule;
+use crate::proto::send::route::Limits;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
@@ -146,7 +147,7 @@ fn draw_uplink(random: &mut Random, number: u64, troubles: &Troubles, window: Op
         delay: Duration::from_nanos(5 * MILLISECOND + random.below(spread)),
         ..LinkSettings::default()
     });
-    UplinkPlan { name: name(number), weight: *random.pick(&[1, 1, 1, 2, 5]), ways, healed }
+    UplinkPlan { name: name(number), weight: *random.pick(&[1, 1, 1, 2, 5]), limits: Limits::default(), ways, healed }
 }
 
 fn draw_link(random: &mut Random, troubles: &Troubles) -> LinkSettings {

@@ -60,10 +60,11 @@ impl<D> End<D> {
     #[must_use]
     pub fn new(plan: &Plan, end: usize) -> Self {
         let own: &EndPlan = &plan.ends[end];
-        let uplinks = plan
-            .uplinks
-            .iter()
-            .map(|uplink| UplinkSettings { weight: uplink.weight, ..UplinkSettings::named(uplink.name) });
+        let uplinks = plan.uplinks.iter().map(|uplink| UplinkSettings {
+            name: uplink.name,
+            weight: uplink.weight,
+            limits: uplink.limits,
+        });
         let settings = Settings {
             role: if end == BOX { Role::Box } else { Role::Gateway },
             epoch: 0,

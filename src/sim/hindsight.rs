@@ -191,13 +191,20 @@ mod tests {
     use super::super::link::LinkSettings;
     use super::*;
     use crate::proto::scheduler::Mode;
+    use crate::proto::send::route::Limits;
     use crate::proto::uplink::UplinkName;
 
     const SECONDS: u64 = 10;
 
     fn uplink(up: Capacity, delay_ms: u64) -> CourseUplink {
         let link = LinkSettings { delay: Duration::from_millis(delay_ms), ..LinkSettings::default() };
-        CourseUplink { name: UplinkName::new("u").expect("lawful"), up, rate_down: None, link }
+        CourseUplink {
+            name: UplinkName::new("u").expect("lawful"),
+            up,
+            rate_down: None,
+            link,
+            limits: Limits::default(),
+        }
     }
 
     fn trace(opportunities: &[u64], start_ms: u64) -> Capacity {
@@ -209,6 +216,7 @@ mod tests {
         Course {
             mode: Mode::Broadcast,
             window: None,
+            window_follows: false,
             is_sealed: false,
             uplinks,
             events: vec![],

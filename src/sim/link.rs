@@ -185,6 +185,12 @@ impl<P: Clone> Link<P> {
         self.flying.len()
     }
 
+    /// How long a packet that enters now waits before it is sent, if there is room for it.
+    #[must_use]
+    pub fn wait(&self, now: Nanoseconds) -> Duration {
+        Duration::from_nanos(self.departed.saturating_sub(now))
+    }
+
     /// A packet of `length` bytes enters.
     pub fn enter(&mut self, now: Nanoseconds, length: usize, packet: P) {
         self.counters.entered += 1;

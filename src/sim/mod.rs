@@ -24,6 +24,8 @@ pub mod link;
 pub mod oracle;
 pub mod outcome;
 pub mod plan;
+#[cfg(test)]
+mod promises;
 pub mod random;
 pub mod report;
 pub mod shaper;

@@ -87,6 +87,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::proto::scheduler::Mode;
+    use crate::proto::send::route::Limits;
     use crate::proto::uplink::UplinkName;
     use crate::sim::course::{Capacity, CourseEvent, CourseUplink, Happening};
     use crate::sim::link::LinkSettings;
@@ -94,7 +95,13 @@ mod tests {
 
     fn uplink(name: &str, up: Capacity, delay_ms: u64) -> CourseUplink {
         let link = LinkSettings { delay: Duration::from_millis(delay_ms), ..LinkSettings::default() };
-        CourseUplink { name: UplinkName::new(name).expect("lawful"), up, rate_down: None, link }
+        CourseUplink {
+            name: UplinkName::new(name).expect("lawful"),
+            up,
+            rate_down: None,
+            link,
+            limits: Limits::default(),
+        }
     }
 
     /// A frame of 1,000 bytes each 2 ms, for 4 s.
@@ -102,6 +109,7 @@ mod tests {
         Course {
             mode,
             window: Some(Duration::from_millis(40)),
+            window_follows: false,
             is_sealed: false,
             uplinks,
             events: vec![],

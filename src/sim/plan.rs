@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::link::LinkSettings;
 use super::{Nanoseconds, SECOND};
 use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::send::route::Limits;
 use crate::proto::uplink::UplinkName;
 
 /// Which end: its place in arrays of two.
@@ -110,6 +111,8 @@ pub struct UplinkPlan {
     pub name: UplinkName,
     /// Its weight, 1 to 255.
     pub weight: u8,
+    /// How far the box may use it, in `adaptive`.
+    pub limits: Limits,
     /// What it is like, up and down.
     pub ways: [LinkSettings; 2],
     /// What it is like once all is well again.

@@ -51,7 +51,8 @@ pub struct World {
     tell: Option<Tell>,
 }
 
-type Step = Result<(), Violation>;
+/// What came of something: nothing to object to, or what.
+pub type Step = Result<(), Violation>;
 
 impl World {
     /// The world of `plan`, at its beginning. What happens is told to `tell`.
@@ -94,8 +95,17 @@ impl World {
     /// # Errors
     /// The first thing that the oracle objects to.
     pub fn run(&mut self) -> Result<Report, Violation> {
+        self.run_until(self.plan.until)?;
+        self.finish()
+    }
+
+    /// Runs to just before `until`, or to the end of the plan if that is earlier: what happens then has not happened.
+    ///
+    /// # Errors
+    /// The first thing that the oracle objects to.
+    pub fn run_until(&mut self, until: Nanoseconds) -> Step {
         let mut steps_at_once = 0;
-        while let Some(at) = self.next_moment() {
+        while let Some(at) = self.next_moment().filter(|at| *at < until) {
             steps_at_once = if at > self.now { 0 } else { steps_at_once + 1 };
             if steps_at_once > STEPS_AT_ONCE_MAX {
                 return Err(self.standstill());
@@ -104,7 +114,9 @@ impl World {
             self.oracle.set_now(at);
             self.step()?;
         }
-        self.finish()
+        self.now = self.now.max(until.min(self.plan.until));
+        self.oracle.set_now(self.now);
+        Ok(())
     }
 
     fn next_moment(&self) -> Option<Nanoseconds> {
@@ -395,8 +407,6 @@ impl World {
     }
 
     fn finish(&mut self) -> Result<Report, Violation> {
-        self.now = self.plan.until;
-        self.oracle.set_now(self.now);
         self.audit()?;
         let tunnels = self.ends.each_ref().map(End::tunnel);
         let [Some(box_end), Some(gateway)] = tunnels else {

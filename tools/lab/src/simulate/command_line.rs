@@ -9,14 +9,13 @@ use braid::units::parse_duration;
 use clap::Args;
 
 use super::repeat::RepeatOptions;
+use super::window::{Window, parse_window};
 use super::worlds::Worlds;
 
 /// The seeds of worlds that are drawn, unless told otherwise.
 const SEEDS_OF_WORLDS: (u64, u64) = (1, 1001);
 /// The seeds of a scenario: the first is the scenario as it is written.
 const SEEDS_OF_SCENARIO: (u64, u64) = (0, 5);
-/// As both ends have it.
-const WINDOW_COMMON: &str = "40ms";
 
 /// What the user typed.
 #[derive(Args)]
@@ -42,11 +41,11 @@ pub struct SimulateArguments {
     #[arg(long, value_name = "NAME|FILE", conflicts_with = "seconds")]
     pub(super) scenario: Option<String>,
     /// --mode of both ends
-    #[arg(long, requires = "scenario", value_parser = parse_mode, default_value = Mode::Broadcast.name())]
+    #[arg(long, requires = "scenario", value_parser = parse_mode, default_value = Mode::Adaptive.name())]
     mode: Mode,
-    /// --window of both ends
-    #[arg(long, value_name = "DURATION|off", requires = "scenario", value_parser = parse_window, default_value = WINDOW_COMMON)]
-    window: Window,
+    /// --window of both ends [default: as the programs have it in this mode]
+    #[arg(long, value_name = "DURATION|auto|auto:DURATION|off", requires = "scenario", value_parser = parse_window)]
+    window: Option<Window>,
     /// What is delivered within this after it was offered is in time
     #[arg(long, value_name = "DURATION", requires = "scenario", value_parser = parse_deadline, default_value = "300ms")]
     deadline: Duration,
@@ -58,10 +57,6 @@ pub struct SimulateArguments {
     pub(super) json: Option<PathBuf>,
 }
 
-/// A window; none where frames come out as they arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Window(Option<Duration>);
-
 impl SimulateArguments {
     pub(super) fn worlds(&self) -> Worlds {
         Worlds { seeds: self.seeds_or(SEEDS_OF_WORLDS), seconds: self.seconds, is_told: self.tell }
@@ -71,11 +66,15 @@ impl SimulateArguments {
         RepeatOptions {
             seeds: self.seeds_or(SEEDS_OF_SCENARIO),
             mode: self.mode,
-            window: self.window.0,
+            window: self.window(),
             deadline: self.deadline,
             is_sealed: self.sealed,
             is_told: self.tell,
         }
+    }
+
+    fn window(&self) -> Window {
+        self.window.unwrap_or(Window::of(self.mode))
     }
 
     fn seeds_or(&self, common: (u64, u64)) -> (u64, u64) {
@@ -85,12 +84,11 @@ impl SimulateArguments {
 
     /// The command that runs the scenario once more, but for the seed.
     pub(super) fn repeat_command(&self, scenario: &str) -> String {
-        let Self { mode, window, sealed, .. } = self;
-        let window = window.0.map_or("off".to_owned(), |window| format!("{window:?}"));
         format!(
-            "tools/cargo run --release --package braid-lab -- simulate --scenario {scenario} --mode {} --window {window}{}",
-            mode.name(),
-            if *sealed { " --sealed" } else { "" }
+            "tools/cargo run --release --package braid-lab -- simulate --scenario {scenario} --mode {} --window {}{}",
+            self.mode.name(),
+            self.window(),
+            if self.sealed { " --sealed" } else { "" }
         )
     }
 }
@@ -105,18 +103,12 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
     Mode::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| format!("modes are {known}"))
 }
 
-fn parse_window(text: &str) -> Result<Window, String> {
-    if text == "off" {
-        return Ok(Window(None));
-    }
-    within(text, Duration::from_millis(1), Duration::from_secs(2)).map(|window| Window(Some(window)))
-}
-
 fn parse_deadline(text: &str) -> Result<Duration, String> {
     within(text, Duration::from_millis(1), Duration::from_secs(60))
 }
 
-fn within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+/// A duration from `min` to `max`.
+pub(super) fn within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
     let duration = parse_duration(text)?;
     if (min..=max).contains(&duration) { Ok(duration) } else { Err(format!("it must be from {min:?} to {max:?}")) }
 }
@@ -149,10 +141,17 @@ mod tests {
 
     #[test]
     fn a_scenario_is_repeated_as_it_was_run() {
-        let text = "--scenario demo --mode balance-rr --window off --sealed";
-        let command = parse(text).expect("lawful").repeat_command("demo");
-        assert!(command.ends_with(text), "{command}");
-        assert!(parse("--scenario demo").expect("lawful").repeat_command("demo").contains("--window 40ms"));
+        for text in ["--mode balance-rr --window off --sealed", "--mode adaptive --window auto:100ms"] {
+            let text = format!("--scenario demo {text}");
+            let command = parse(&text).expect("lawful").repeat_command("demo");
+            assert!(command.ends_with(&text), "{command}");
+        }
+        for (text, window) in
+            [("", "auto:250ms"), ("--mode broadcast", "40ms"), ("--mode broadcast --window auto", "auto:250ms")]
+        {
+            let command = parse(&format!("--scenario demo {text}")).expect("lawful").repeat_command("demo");
+            assert!(command.ends_with(&format!("--window {window}")), "{command}");
+        }
     }
 
     #[test]

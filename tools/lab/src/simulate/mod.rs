@@ -4,6 +4,7 @@ mod command_line;
 mod repeat;
 mod scenario;
 mod table;
+mod window;
 mod worlds;
 
 use std::sync::Mutex;

@@ -7,6 +7,7 @@ use braid::sim::course::Course;
 use braid::sim::run_course;
 
 use super::table::Report;
+use super::window::Window;
 use super::{for_each_seed, teller};
 
 /// What a scenario is run with.
@@ -17,7 +18,7 @@ pub struct RepeatOptions {
     /// The mode of both ends.
     pub mode: Mode,
     /// The window of both ends.
-    pub window: Option<Duration>,
+    pub window: Window,
     /// What is delivered within this after it was offered is in time.
     pub deadline: Duration,
     /// Whether there are keys.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use braid::proto::send::route::Limits;
 use braid::proto::uplink::UplinkName;
 use braid::sim::course::{Capacity, Course, CourseEvent, CourseUplink, Happening};
 use braid::sim::draw::SECONDS_MAX;
@@ -29,7 +30,8 @@ pub fn course(scenario: &Scenario, options: &RepeatOptions) -> Result<Course, St
     }
     let course = Course {
         mode: options.mode,
-        window: options.window,
+        window: options.window.longest,
+        window_follows: options.window.follows,
         is_sealed: options.is_sealed,
         uplinks,
         events: course_events(scenario)?,
@@ -62,7 +64,13 @@ fn course_uplink(scenario: &Scenario, uplink: &Uplink) -> Result<CourseUplink, S
         duplication: uplink.duplication,
         corruption: uplink.corruption,
     };
-    Ok(CourseUplink { name: UplinkName::new(&uplink.name)?, up, rate_down: uplink.downlink_rate.or(uplink.rate), link })
+    Ok(CourseUplink {
+        name: UplinkName::new(&uplink.name)?,
+        up,
+        rate_down: uplink.downlink_rate.or(uplink.rate),
+        link,
+        limits: Limits::default(),
+    })
 }
 
 /// What happens while the stream flows, in order of time.
@@ -125,6 +133,7 @@ mod tests {
 
     use braid::proto::scheduler::Mode;
 
+    use super::super::window::Window;
     use super::*;
     use crate::scenario::SHIPPED;
 
@@ -132,7 +141,7 @@ mod tests {
         RepeatOptions {
             seeds: (0, 1),
             mode: Mode::BalanceRr,
-            window: None,
+            window: Window::OFF,
             deadline: Duration::from_millis(300),
             is_sealed: false,
             is_told: false,

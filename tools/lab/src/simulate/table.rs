@@ -6,6 +6,8 @@ use braid::sim::course::Course;
 use braid::sim::outcome::Outcome;
 use serde_json::{Map, Value, json};
 
+use super::window::Window;
+
 /// What came of a scenario.
 pub struct Report {
     /// Which scenario.
@@ -77,7 +79,7 @@ impl Report {
     /// A table of all figures, with a line for each seed, and one for the median.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let window = self.course.window.map_or("off".to_owned(), |window| format!("{window:?}"));
+        let window = Window { longest: self.course.window, follows: self.course.window_follows };
         let mut text = format!(
             "{}, {}, window {window}, {}, in time within {:?}\n",
             self.scenario,
@@ -130,6 +132,7 @@ impl Report {
             "scenario": self.scenario,
             "mode": self.course.mode.name(),
             "window_ms": self.course.window.map(|window| window.as_secs_f64() * 1e3),
+            "window_follows": self.course.window_follows,
             "sealed": self.course.is_sealed,
             "deadline_ms": self.deadline.as_secs_f64() * 1e3,
             "seeds": seeds.collect::<Vec<_>>(),
@@ -189,7 +192,7 @@ mod tests {
         let options = RepeatOptions {
             seeds: (0, 3),
             mode: Mode::BalanceRr,
-            window: None,
+            window: Window::OFF,
             deadline: Duration::from_millis(100),
             is_sealed: false,
             is_told: false,
