@@ -72,7 +72,7 @@ impl<F> Sender<F> {
                 Choice::Send(self.shares.choose(open, self.equals(now, cost, length)))
             }
             // By the better ones all that waits here would have come when the frame comes by this one.
-            Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, cost)) => Choice::Wait,
+            Some((cost, ..)) if cost > best_cost.plus(self.backlog(now, length, cost)) => Choice::Wait,
             Some((_, arrival, open)) if arrival <= deadline => Choice::Send(open),
             // The oldest could still come by the better ones, but in its wake this one would never be used.
             Some((_, arrival, _))
@@ -96,10 +96,11 @@ impl<F> Sender<F> {
         self.usable.iter().filter(is_equal).collect()
     }
 
-    /// How long the uplinks by which a frame would arrive before that would need for all that waits.
-    fn backlog(&self, now: Instant, before: PeerTime) -> Duration {
+    /// How long the uplinks by which a frame of this length would arrive before that would need for all that waits.
+    fn backlog(&self, now: Instant, length: u32, before: PeerTime) -> Duration {
         let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
-        let better = better.filter(|route| route.arrival(now, 0).is_some_and(|arrival| arrival < before));
+        let cost = |route: &Route| route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
+        let better = better.filter(|route| cost(route).is_some_and(|cost| cost < before));
         let rate = better.map(Route::rate).sum::<u64>().max(1);
         Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
     }

@@ -145,7 +145,9 @@ impl<F> Sender<F> {
                 let route = &mut self.routes[copy.uplink.index()];
                 let expected_at = route.on_still_under_way(copy.sent_at, record.length);
                 let is_overdue = route.is_paused() && at.since(copy.expected_at) >= route.patience();
-                let is_too_late = deadline.is_some_and(|deadline| expected_at > deadline);
+                // Where there is too much to send, each frame is sent when it is almost too late.
+                let is_delayed = expected_at.since(copy.expected_at) >= route.patience();
+                let is_too_late = is_delayed && deadline.is_some_and(|deadline| expected_at > deadline);
                 is_hopeless |= is_overdue || is_too_late;
                 is_hopeful |= !is_overdue && !is_too_late;
             }
