@@ -2,6 +2,7 @@
 //!
 //! One program, since there is one lab on a machine and its tests take turns.
 
+mod adaptive;
 mod attacks;
 mod chaos;
 mod floods;

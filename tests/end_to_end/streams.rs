@@ -9,7 +9,7 @@ use crate::lab::{Lab, PATIENT, TWO, may_run, missing, run_scenario};
 
 const MODES: [&str; 3] = ["broadcast", "balance-rr", "active-backup"];
 
-fn scenario(more: &str) -> String {
+pub fn scenario(more: &str) -> String {
     format!(
         r#"
 name = "test"
@@ -26,15 +26,15 @@ delay = "45ms"
     )
 }
 
-fn event(at: &str, uplink: &str, action: &str) -> String {
+pub fn event(at: &str, uplink: &str, action: &str) -> String {
     format!("[[event]]\nat = \"{at}\"\nuplink = \"{uplink}\"\ndo = \"{action}\"\n")
 }
 
-fn count(report: &Value, key: &str) -> u64 {
+pub fn count(report: &Value, key: &str) -> u64 {
     report[key].as_u64().unwrap_or_else(|| panic!("the report has no {key}"))
 }
 
-fn assert_in_order_and_once(report: &Value) {
+pub fn assert_in_order_and_once(report: &Value) {
     assert_eq!((count(report, "reordered"), count(report, "duplicated")), (0, 0), "{report:#}");
 }
 

@@ -1,5 +1,6 @@
 //! One end: the real tunnel, and the oracle that watches it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -76,6 +77,8 @@ pub(super) struct End {
     pub oracle: Oracle,
     plan: Plan,
     starts: u64,
+    /// Datagrams that may be asked for again, by the numbers of their frames.
+    pub kept: BTreeMap<u64, Bytes>,
     /// How many frames all its incarnations have been offered.
     offered: u64,
     tap_mtu: u16,
@@ -88,6 +91,7 @@ impl End {
             tunnel: Tunnel::new(now, &plan.settings(role, 1)),
             oracle: Oracle::new(role, plan.window.is_some()),
             plan,
+            kept: BTreeMap::new(),
             starts: 0,
             offered: 0,
             tap_mtu: TAP_MTU,
@@ -101,6 +105,7 @@ impl End {
         self.starts += 1;
         self.tunnel = Tunnel::new(now, &self.plan.settings(self.role, self.incarnation()));
         self.oracle.restart();
+        self.kept.clear();
         self.tap_mtu = TAP_MTU;
         for number in (0..UPLINKS).filter(|_| self.role == Role::Box) {
             self.tunnel.handle_uplink_attached(now, UplinkId::new(number).expect("few"));

@@ -186,12 +186,21 @@ impl World {
     fn drain_end(&mut self, end: usize) {
         while let Some(frame) = self.ends[end].tunnel.poll_frame() {
             let header = frame.plaintext_header();
-            let FrameTransmit { uplinks, payload, .. } = frame;
+            let FrameTransmit { uplinks, payload, sequence, is_kept } = frame;
             let attached = self.ends[end].tunnel.attached();
             assert!(!uplinks.is_empty() && uplinks.iter().all(|uplink| attached.contains(uplink)));
             let bytes = Bytes::from([&header[..], &payload].concat());
+            if is_kept {
+                self.ends[end].kept.insert(sequence, bytes.clone());
+            }
             uplinks.iter().for_each(|uplink| self.fly(end, uplink, bytes.clone()));
         }
+        while let Some(resend) = self.ends[end].tunnel.poll_resend() {
+            let bytes = self.ends[end].kept.get(&resend.sequence).expect("what may be asked for is kept").clone();
+            self.fly(end, resend.uplink, bytes);
+        }
+        let kept_from = self.ends[end].tunnel.kept_from();
+        self.ends[end].kept = self.ends[end].kept.split_off(&kept_from);
         while let Some(mut control) = self.ends[end].tunnel.poll_control() {
             let bytes = Bytes::copy_from_slice(control.plaintext());
             let Ok(wire::Datagram::Control { body, .. }) = wire::parse(&bytes) else { panic!("{bytes:?}") };

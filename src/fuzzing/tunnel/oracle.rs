@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Flying;
 use crate::proto::receive::reorder::REORDER_CAPACITY;
+use crate::proto::stats::DropReason;
 use crate::proto::tunnel::{Event, Role, Tunnel};
 use crate::proto::wire::{self, Datagram, FRAME_HEADER_LENGTH};
 use crate::sim::frame;
@@ -125,7 +126,7 @@ impl Oracle {
         let passed_on = counters.sent.packets + counters.delivered.packets + self.controls_accepted;
         assert_eq!(
             self.frames_offered + self.datagrams,
-            passed_on + tunnel.held() as u64 + drops(tunnel),
+            passed_on + tunnel.held() as u64 + counters.waiting + drops(tunnel) + too_late(tunnel),
             "what went in is what came out, what is held, and what was dropped: {counters:?}"
         );
     }
@@ -136,6 +137,12 @@ impl Oracle {
     }
 }
 
+/// What was dropped for its own sake.
 fn drops(tunnel: &Tunnel<Bytes>) -> u64 {
-    tunnel.drops().total()
+    tunnel.drops().total() - too_late(tunnel)
+}
+
+/// Frames that have waited for too long: whatever happens next can show that of several.
+fn too_late(tunnel: &Tunnel<Bytes>) -> u64 {
+    tunnel.drops().get(DropReason::TooLate)
 }

@@ -160,6 +160,8 @@ const PREVIOUS_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub struct Sessions {
     next: Option<Session>,
+    /// One that was granted before that, and not used either: its keys may be on their way still.
+    next_before: Option<Session>,
     current: Option<Session>,
     /// The latest first.
     previous: [Option<Session>; PREVIOUS_MAX],
@@ -174,7 +176,7 @@ impl Sessions {
 
     /// The one that is to take over when the peer has used it.
     pub fn offer(&mut self, session: Session) {
-        self.next = Some(session);
+        self.next_before = self.next.replace(session);
     }
 
     /// This one takes over. Returns whether there was none before of the same start of the peer.
@@ -199,7 +201,8 @@ impl Sessions {
 
     /// Forgets what is over.
     pub fn expire(&mut self, now: Instant) {
-        for session in [&mut self.next, &mut self.current].into_iter().chain(&mut self.previous) {
+        let to_come = [&mut self.next, &mut self.next_before];
+        for session in to_come.into_iter().chain([&mut self.current]).chain(&mut self.previous) {
             session.take_if(|session| session.is_over(now));
         }
     }
@@ -209,12 +212,13 @@ impl Sessions {
         let gone = self.current.take().map(|session| session.peer_epoch);
         self.previous = Default::default();
         self.next.take_if(|session| Some(session.peer_epoch) == gone);
+        self.next_before.take_if(|session| Some(session.peer_epoch) == gone);
     }
 
     /// When [`Self::expire`] will have something to do.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
-        let all = [&self.next, &self.current].into_iter().chain(&self.previous);
+        let all = [&self.next, &self.next_before, &self.current].into_iter().chain(&self.previous);
         all.flatten().map(|session| session.begun_at + LIFETIME).min()
     }
 
@@ -246,8 +250,14 @@ impl Sessions {
         if let Some(session) = self.previous.iter_mut().find_map(|session| usable(session, name, now)) {
             return session.open(space, counter, datagram).map(|text| Opened { text, is_confirmation: false });
         }
-        let session = usable(&mut self.next, name, now).ok_or(DropReason::UnknownSession)?;
+        if let Some(session) = usable(&mut self.next, name, now) {
+            let text = session.open(space, counter, datagram)?;
+            return Ok(Opened { text, is_confirmation: true });
+        }
+        let session = usable(&mut self.next_before, name, now).ok_or(DropReason::UnknownSession)?;
         let text = session.open(space, counter, datagram)?;
+        // It takes over, and the later one is still to come.
+        std::mem::swap(&mut self.next, &mut self.next_before);
         Ok(Opened { text, is_confirmation: true })
     }
 
@@ -255,8 +265,16 @@ impl Sessions {
     /// peer.
     pub fn confirm(&mut self) -> Option<(Cipher, bool)> {
         let session = self.next.take()?;
-        let cipher = session.cipher;
-        Some((cipher, self.adopt(session)))
+        let (cipher, other) = (session.cipher, self.next_before.take());
+        let is_later = other.as_ref().is_some_and(|other| other.begun_at >= session.begun_at);
+        let is_first = self.adopt(session);
+        if is_later {
+            self.next = other;
+        } else if !is_first {
+            // The box has passed it over, and may have sealed something with it all the same.
+            self.previous[PREVIOUS_MAX - 1] = other.or(self.previous[PREVIOUS_MAX - 1].take());
+        }
+        Some((cipher, is_first))
     }
 }
 

@@ -68,7 +68,9 @@ fn assert_live<const LINKS: usize>(links: [CourseUplink; LINKS], rate: u64) {
     let way = course.uplinks.iter().map(|uplink| uplink.link.delay + uplink.link.jitter).max().unwrap_or_default();
     let window = course.window.expect("adaptive has one");
     for run in runs(&course) {
-        assert!(run.figures().p99 < nanos(way + window), "{run}");
+        // A frame that is just in time takes its own time beyond that.
+        let own = Duration::from_secs(1) * (course.frame_length as u32 * 8) / rate as u32;
+        assert!(run.figures().p99 < nanos(way + window + own), "{run}");
         let carried = run.carried_percent(carried_together);
         assert!(carried >= 85.0, "{carried}% of what the links can carry: {run}");
     }
@@ -81,14 +83,13 @@ fn what_comes_is_live_where_one_link_or_alike_links_do_not_suffice() {
 }
 
 #[test]
-#[ignore = "77% to 79% of two links of 1 Mbit/s, and 81% of two of 10: a fifth of what they carry is sent again, and nothing was lost"]
+#[ignore = "nothing is wasted any more, but in the first 100 ms a link of 1 Mbit/s is given 200 ms of queue: p99 364 ms, and 307 would do"]
 fn what_comes_is_live_where_unlike_links_do_not_suffice() {
     assert_live(near_and_far(), mbit(10));
     assert_live(near_and_far(), mbit(1));
 }
 
 #[test]
-#[ignore = "with the far link 150 ms long a quarter of the frames is dropped as too late, and next to none go by it"]
 fn a_far_link_is_used_before_frames_are_dropped() {
     for far_ms in [100, 150] {
         let links = [link("near", 20).rate(mbit(5)), link("far", far_ms).rate(mbit(5))];
