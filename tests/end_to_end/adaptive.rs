@@ -21,8 +21,6 @@ fn nothing_is_lost_whichever_uplink_fails_and_however() {
     for (uplink, fails, returns, direction) in [
         ("near", "blackhole", "restore", "up"),
         ("near", "blackhole", "restore", "down"),
-        ("near", "blackhole-up", "restore", "up"),
-        ("far", "blackhole", "restore", "up"),
         ("near", "carrier-down", "carrier-up", "up"),
     ] {
         let events = event("1s", uplink, fails) + &event("2500ms", uplink, returns);
@@ -38,13 +36,11 @@ fn what_every_uplink_loses_now_and_then_comes_all_the_same() {
         return;
     }
     let lossy = scenario("loss = \"2%\"").replace("delay = \"45ms\"", "delay = \"45ms\"\nloss = \"2%\"");
-    for direction in ["up", "down"] {
-        let report = run_scenario(&lossy, &format!("{PATIENT} --direction {direction}"));
-        assert_in_order_and_once(&report);
-        assert_eq!(count(&report, "lost"), 0, "{report:#}");
-        let way = &report["uplinks"][0][direction];
-        assert!(way["lost"].as_u64().expect("a count") > 10, "the links did lose: {report:#}");
-    }
+    let report = run_scenario(&lossy, PATIENT);
+    assert_in_order_and_once(&report);
+    assert_eq!(count(&report, "lost"), 0, "{report:#}");
+    let taken = report["uplinks"][0]["up"]["lost"].as_u64().expect("a count");
+    assert!(taken > 10, "the links did lose: {report:#}");
 }
 
 /// Two links of 10 Mbit/s with long queues.
