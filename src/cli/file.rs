@@ -118,7 +118,10 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Result<String, Refusal> {
 
 /// A value in a table, which must not pass for two.
 fn part(value: &Spanned<DeValue<'_>>) -> Result<String, Refusal> {
-    let text = scalar(value)?;
+    let text = match value.get_ref() {
+        DeValue::Boolean(is_so) => is_so.to_string(),
+        _ => scalar(value)?,
+    };
     if text.contains(',') { Err((value.span(), "the value must not have a comma".to_owned())) } else { Ok(text) }
 }
 

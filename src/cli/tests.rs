@@ -2,6 +2,8 @@ use super::keys::KeyFile;
 use super::*;
 use crate::config::{BOXES_MAX, BoxEntry, BoxSecurity, GatewaySecurity, InterfaceName, Mtu, Offloads, Share};
 use crate::proto::scheduler::Mode;
+use crate::proto::send::redundancy::Rule;
+use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::session::keys::{PresharedKey, PrivateKey};
 use std::io::{self, Write};
@@ -342,4 +344,49 @@ fn windows_are_fixed_or_follow_or_are_off_and_come_with_the_mode_unless_given() 
     assert_eq!(window("--mode balance-rr --window auto"), (Some(250), true));
     assert_eq!(window("--window auto:400ms"), (Some(400), true));
     assert_eq!(window("--window off"), (None, false));
+}
+
+#[test]
+fn uplinks_have_caps_and_costs_in_adaptive() {
+    let uplink = |text: &str| {
+        let line = format!("braid-box --gateway a --tap t0 --plaintext --uplink dev=lo,{text}");
+        box_config(&line).map(|config| config.uplinks[0].limits)
+    };
+    let limits = |rate_max, is_metered| Limits { rate_max, is_metered };
+    assert_eq!(uplink("name=a").expect("valid"), limits(None, false));
+    assert_eq!(uplink("max-rate=4mbit,metered").expect("valid"), limits(Some(500_000), true));
+    assert_eq!(uplink("metered=false").expect("valid"), limits(None, false));
+    for (text, culprits) in
+        [("max-rate=1kbit", ["1kbit", "64kbit"]), ("metered=maybe", ["maybe", "true"]), ("cost=3", ["cost", "metered"])]
+    {
+        let error = uplink(text).expect_err(text);
+        assert!(culprits.iter().all(|culprit| error.contains(culprit)), "{error}");
+    }
+    let (_file, path) = file(
+        "gateway = \"a\"\ntap = \"t0\"\nplaintext = true\nredundancy = [\"marked\", \"port=5004\"]\n\
+         [[uplink]]\ndev = \"lo\"\nmetered = true\nmax-rate = \"4mbit\"\n",
+    );
+    let config = box_config(&format!("braid-box --config {path}")).expect("valid");
+    assert_eq!(config.uplinks[0].limits, limits(Some(500_000), true));
+    assert_eq!(config.tunnel.scheduler.redundancy, [Rule::Marked, Rule::Port(5004)]);
+}
+
+#[test]
+fn what_is_sent_twice_is_named_by_its_kind() {
+    let redundancy = |flags: &str| {
+        let config = box_config(&format!("braid-box --gateway a --uplink dev=lo --tap t0 --plaintext {flags}"));
+        config.map(|config| config.tunnel.scheduler.redundancy)
+    };
+    assert_eq!(redundancy("").expect("valid"), []);
+    let all = redundancy("--redundancy marked,dscp=46,port=5004,small=200").expect("valid");
+    assert_eq!(all, [Rule::Marked, Rule::Dscp(46), Rule::Port(5004), Rule::Small(200)]);
+    for (flags, culprits) in [
+        ("--redundancy everything", ["--redundancy", "small=BYTES"]),
+        ("--redundancy dscp=64", ["64", "1 to 63"]),
+        ("--mode broadcast --redundancy marked", ["--redundancy", "adaptive"]),
+        ("--mode broadcast --capacity-to 127.0.0.1:9", ["--capacity-to", "adaptive"]),
+    ] {
+        let error = redundancy(flags).expect_err(flags);
+        assert!(culprits.iter().all(|culprit| error.contains(culprit)), "{error}");
+    }
 }
