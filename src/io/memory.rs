@@ -70,6 +70,11 @@ fn is_scarce(arena: &Arena, provided: &ProvidedBuffers) -> bool {
     size == Size::Large && arena.free_slots(size) + provided.given() < SLOTS_RESERVED + provided_buffers(size)
 }
 
+/// Whether no more small slots may be taken for what is only held: the rest are for TAP reads and control messages.
+fn are_small_scarce(arena: &Arena) -> bool {
+    arena.free_slots(Size::Small) <= SLOTS_RESERVED
+}
+
 /// Whether what waits for an uplink, or is kept to be sent again, may take up large slots: those that it leaves free are
 /// enough to receive by and to read the TAP into.
 fn may_hold_large(arena: &Arena) -> bool {
@@ -85,7 +90,7 @@ pub fn settle(arena: &Rc<Arena>, frame: OutboundFrame) -> Result<OutboundFrame, 
     if may_hold_large(arena) {
         return Ok(frame);
     }
-    if arena.free_slots(Size::Small) <= SLOTS_RESERVED {
+    if are_small_scarce(arena) {
         return Err(DropReason::NoBuffer);
     }
     let body = frame.body.as_ref().map_or(&[][..], Lease::bytes);
@@ -96,7 +101,7 @@ pub fn settle(arena: &Rc<Arena>, frame: OutboundFrame) -> Result<OutboundFrame, 
 /// Whether a datagram that has been sent may be kept.
 #[inline]
 pub fn may_keep(arena: &Arena) -> bool {
-    may_hold_large(arena) || arena.free_slots(Size::Small) > SLOTS_RESERVED
+    may_hold_large(arena) || !are_small_scarce(arena)
 }
 
 /// Moves a datagram that may have to be kept out of its large slot, which is worth many of them, if those are scarce.
@@ -108,7 +113,7 @@ pub fn keep(arena: &Rc<Arena>, provided: &ProvidedBuffers, datagram: Room) -> Re
     if !is_scarce(arena, provided) || datagram.length() > arena.slot_size(Size::Small) {
         return Ok(datagram);
     }
-    if arena.free_slots(Size::Small) <= SLOTS_RESERVED {
+    if are_small_scarce(arena) {
         return Err(DropReason::NoBuffer);
     }
     arena.copy(datagram.bytes()).ok_or(DropReason::NoBuffer)

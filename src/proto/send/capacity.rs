@@ -32,11 +32,11 @@ const BURST_MAX: u64 = 8 * 9018 * 500;
 /// frames did wait a while ago.
 const GROWTH_QUARTERS: u64 = 8;
 const GROWTH_QUARTERS_KNOWN: u64 = 5;
+/// How long that while is.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 /// How often a busy uplink is tried, and for how long.
 const PROBED_EVERY: Duration = Duration::from_millis(800);
 const PROBED_FOR: Duration = Duration::from_millis(100);
-/// How long that while is.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// How an uplink stood when frames came by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +61,19 @@ struct RecentMost {
     current: u64,
     previous: u64,
     since: PeerTime,
+}
+
+impl RecentMost {
+    fn get(&self) -> u64 {
+        self.current.max(self.previous)
+    }
+
+    /// By `at` the period is over if it has lasted for `memory`.
+    fn forget(&mut self, at: PeerTime, memory: Duration) {
+        if at.since(self.since) >= memory {
+            *self = Self { current: 0, previous: self.current, since: at };
+        }
+    }
 }
 
 /// The estimate.
@@ -142,11 +155,9 @@ impl Capacity {
     fn on_idle_sample(&mut self, at: PeerTime, sample: u64) {
         // What a pause has thinned out says nothing, unless it is more than was known.
         let most = self.most.get_or_insert(RecentMost { current: self.rate, previous: 0, since: at });
-        if at.since(most.since) >= MOST_MEMORY {
-            *most = RecentMost { current: 0, previous: most.current, since: at };
-        }
+        most.forget(at, MOST_MEMORY);
         most.current = most.current.max(sample);
-        self.rate = most.current.max(most.previous).max(RATE_INITIAL.min(self.rate));
+        self.rate = most.get().max(RATE_INITIAL.min(self.rate));
     }
 
     /// Frames sent all at once came this fast, in bytes per second. Where frames wait, that says nothing new.
@@ -161,11 +172,13 @@ impl Capacity {
 
     /// It is now this time by the peer's clock: what bursts have shown long ago is forgotten.
     pub fn forget_until(&mut self, at: PeerTime) {
-        if let Some(explored) = &mut self.explored
-            && at.since(explored.since) >= EXPLORED_MEMORY
-        {
-            *explored = RecentMost { current: 0, previous: explored.current, since: at };
+        if let Some(explored) = &mut self.explored {
+            explored.forget(at, EXPLORED_MEMORY);
         }
+    }
+
+    fn explored(&self) -> u64 {
+        self.explored.map_or(0, |explored| explored.get())
     }
 
     /// What it is believed to carry at least, in bytes per second.
@@ -177,9 +190,8 @@ impl Capacity {
     /// What it has been seen to carry of late, in bytes per second.
     #[must_use]
     pub fn seen(&self) -> u64 {
-        let explored = self.explored.map_or(0, |explored| explored.current.max(explored.previous));
-        let most = self.most.map_or(0, |most| most.current.max(most.previous));
-        if self.is_busy { self.rate() } else { most.max(explored) }
+        let most = self.most.map_or(0, |most| most.get());
+        if self.is_busy { self.rate() } else { most.max(self.explored()) }
     }
 
     /// What may be sent by it, in bytes per second.
@@ -190,8 +202,7 @@ impl Capacity {
         }
         let is_known = self.busy_at.zip(self.newest).is_some_and(|(busy_at, newest)| newest.since(busy_at) < KNOWN_FOR);
         let quarters = if is_known { GROWTH_QUARTERS_KNOWN } else { GROWTH_QUARTERS };
-        let explored = self.explored.map_or(0, |explored| explored.current.max(explored.previous));
-        (self.rate().saturating_mul(quarters) / 4).max(explored)
+        (self.rate().saturating_mul(quarters) / 4).max(self.explored())
     }
 
     /// Now and then a busy uplink, too, is given a little more: if it was slow only because it was believed to be, that
@@ -199,12 +210,6 @@ impl Capacity {
     fn is_probing(&self) -> bool {
         let since = self.newest.map_or(Duration::ZERO, |newest| newest.since(PeerTime::from_nanos(0)));
         nanos(since) % nanos(PROBED_EVERY) < nanos(PROBED_FOR)
-    }
-
-    /// Whether frames wait on the way, so that [`Self::rate`] is all there is.
-    #[must_use]
-    pub const fn is_busy(&self) -> bool {
-        self.is_busy
     }
 }
 

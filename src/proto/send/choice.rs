@@ -45,8 +45,8 @@ impl<F> Sender<F> {
         let (mut best, mut open) = (None, None);
         for uplink in self.usable.iter() {
             let route = &self.routes[uplink.index()];
-            let Some(arrival) = route.arrival(now, length) else { continue };
-            let candidate = (arrival.plus(route.penalty()), arrival, uplink);
+            let Some((cost, arrival)) = route.cost(now, length).zip(route.arrival(now, length)) else { continue };
+            let candidate = (cost, arrival, uplink);
             best = earlier(best, candidate);
             if route.has_room(now, queue_max) {
                 open = earlier(open, candidate);
@@ -90,8 +90,7 @@ impl<F> Sender<F> {
         let queue_max = self.queue_max();
         let is_equal = |uplink: &UplinkId| {
             let route = &self.routes[uplink.index()];
-            let arrival = route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
-            arrival.is_some_and(|arrival| arrival <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
+            route.cost(now, length).is_some_and(|own| own <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
         };
         self.usable.iter().filter(is_equal).collect()
     }
@@ -99,8 +98,7 @@ impl<F> Sender<F> {
     /// How long the uplinks by which a frame of this length would arrive before that would need for all that waits.
     fn backlog(&self, now: Instant, length: u32, before: PeerTime) -> Duration {
         let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
-        let cost = |route: &Route| route.arrival(now, length).map(|arrival| arrival.plus(route.penalty()));
-        let better = better.filter(|route| cost(route).is_some_and(|cost| cost < before));
+        let better = better.filter(|route| route.cost(now, length).is_some_and(|cost| cost < before));
         let rate = better.map(Route::rate).sum::<u64>().max(1);
         Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Sender;
 use crate::proto::time::Instant;
 use crate::proto::uplink::UplinkId;
+use crate::proto::uplink::recent::RecentLeast;
 
 /// How long what is safe is remembered: twice this at most.
 const SAFE_FOR: Duration = Duration::from_secs(5);
@@ -16,14 +17,6 @@ pub struct CapacityEstimate {
     pub now: u64,
     /// The least that this was within the last 5 to 10 seconds: what an encoder can rely on.
     pub safe: u64,
-}
-
-/// The least of this period and of the one before.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LeastCapacity {
-    current: u64,
-    previous: u64,
-    since: Instant,
 }
 
 impl<F> Sender<F> {
@@ -39,17 +32,12 @@ impl<F> Sender<F> {
     #[must_use]
     pub fn capacity(&self) -> CapacityEstimate {
         let now = UplinkId::all().map(|uplink| self.uplink_capacity(uplink)).fold(0, u64::saturating_add);
-        let least = self.least_capacity.map_or(now, |least| least.current.min(least.previous));
+        let least = self.least_capacity.map_or(now, |least| least.get());
         CapacityEstimate { now, safe: least.min(now) }
     }
 
     pub(super) fn note_capacity(&mut self, now: Instant) {
         let capacity = self.capacity().now;
-        let least =
-            self.least_capacity.get_or_insert(LeastCapacity { current: capacity, previous: capacity, since: now });
-        if now >= least.since + SAFE_FOR {
-            *least = LeastCapacity { current: capacity, previous: least.current, since: now };
-        }
-        least.current = least.current.min(capacity);
+        self.least_capacity = Some(RecentLeast::after(self.least_capacity, now, capacity, SAFE_FOR));
     }
 }

@@ -22,7 +22,7 @@ mod feedback;
 pub mod flight;
 pub mod peer_time;
 pub mod queue;
-mod recovery;
+pub mod recovery;
 pub mod redundancy;
 pub mod route;
 mod shares;
@@ -36,7 +36,6 @@ use std::time::Duration;
 use budget::Budget;
 use choice::Choice;
 use classify::Headers;
-use estimate::LeastCapacity;
 use explore::{Explorer, TRAIN};
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
@@ -46,6 +45,7 @@ use route::{Limits, Route};
 use shares::Shares;
 
 use super::time::Instant;
+use super::uplink::recent::RecentLeast;
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 
 /// As long as the peer has not said how long it holds frames.
@@ -124,7 +124,7 @@ pub struct Sender<F> {
     recovers: bool,
     resent_at: Option<Instant>,
     explorer: Explorer,
-    least_capacity: Option<LeastCapacity>,
+    least_capacity: Option<RecentLeast<u64>>,
     /// How long the peer holds frames to restore order.
     hold: Duration,
     newest_feedback: Option<PeerTime>,

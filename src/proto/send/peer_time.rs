@@ -34,18 +34,10 @@ impl PeerTime {
         Transit(self.0.saturating_sub(sent_at.as_nanos().cast_signed()))
     }
 
-    /// By our clock, when what arrives then must leave.
-    #[must_use]
-    pub const fn departure(self, transit: Transit) -> Instant {
-        let at = self.0.saturating_sub(transit.0);
-        Instant::from_nanos(if at < 0 { 0 } else { at.cast_unsigned() })
-    }
-
     /// The time from `earlier` to `self`; zero if `earlier` is in fact later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
-        let difference = self.0.saturating_sub(earlier.0);
-        Duration::from_nanos(if difference < 0 { 0 } else { difference.cast_unsigned() })
+        excess(self.0, earlier.0)
     }
 
     /// So much later.
@@ -65,8 +57,7 @@ impl Transit {
     /// By how much this exceeds `base`; zero if it does not.
     #[must_use]
     pub const fn above(self, base: Self) -> Duration {
-        let difference = self.0.saturating_sub(base.0);
-        Duration::from_nanos(if difference < 0 { 0 } else { difference.cast_unsigned() })
+        excess(self.0, base.0)
     }
 
     /// So much more.
@@ -82,6 +73,12 @@ impl Transit {
     }
 }
 
+/// By how many nanoseconds one number exceeds another; zero if it does not.
+const fn excess(one: i64, other: i64) -> Duration {
+    let difference = one.saturating_sub(other);
+    Duration::from_nanos(if difference < 0 { 0 } else { difference.cast_unsigned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +89,7 @@ mod tests {
         for theirs in [0, 7_000_000, u64::MAX] {
             let transit = PeerTime::from_nanos(theirs).transit_since(sent_at);
             assert_eq!(PeerTime::arrival(sent_at, transit), PeerTime::from_nanos(theirs));
-            assert_eq!(PeerTime::from_nanos(theirs).departure(transit), sent_at);
+            assert_eq!(PeerTime::arrival(sent_at, transit).transit_since(sent_at), transit);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{QUEUE_RESENT, Resend, Sender};
 use crate::proto::time::Instant;
 
 /// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
-const MISSED_WITHIN: Duration = Duration::from_millis(15);
+pub const MISSED_WITHIN: Duration = Duration::from_millis(15);
 /// How long the peer may take to tell of a frame.
 const TOLD_WITHIN: Duration = Duration::from_millis(30);
 /// How often a frame is sent again at most.

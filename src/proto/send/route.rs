@@ -12,6 +12,7 @@ use super::capacity::{Capacity, Load};
 use super::peer_time::{PeerTime, Transit};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::UplinkId;
+use crate::proto::uplink::recent::RecentLeast;
 
 /// How long the shortest transit is remembered, twice this at most, and by how much longer by each uplink than by the one
 /// before it.
@@ -39,22 +40,6 @@ const UNHEARD_FOR: Duration = Duration::from_millis(200);
 /// The same, in bytes, for an uplink that is believed to carry next to nothing.
 const UNHEARD_BYTES: u64 = 8 * 1514;
 
-/// The least of this period and of the one before.
-#[derive(Clone, Copy, Debug)]
-struct RecentLeast {
-    current: Transit,
-    previous: Transit,
-    since: Instant,
-}
-
-/// The same, of round trips.
-#[derive(Clone, Copy, Debug)]
-struct RecentShortest {
-    current: Duration,
-    previous: Duration,
-    since: Instant,
-}
-
 /// The limits that the user has set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -70,7 +55,7 @@ pub struct Route {
     /// What the user has set.
     pub limits: Limits,
     number: u32,
-    base: Option<RecentLeast>,
+    base: Option<RecentLeast<Transit>>,
     last_transit: Option<Transit>,
     variation: u64,
     capacity: Capacity,
@@ -86,7 +71,7 @@ pub struct Route {
     last_arrival: Option<PeerTime>,
     /// Since when something should have come by it, and nothing has.
     paused_since: Option<PeerTime>,
-    round_trip: Option<RecentShortest>,
+    round_trip: Option<RecentLeast<Duration>>,
     /// How late frames were that later ones had overtaken, and when that was seen.
     reordering: Duration,
     reordering_since: Instant,
@@ -108,13 +93,7 @@ impl Route {
             let difference = nanos(transit.above(last).max(last.above(transit)));
             self.variation = self.variation - self.variation / 16 + difference.min(nanos(VARIATION_MAX)) / 16;
         }
-        self.base = Some(match self.base {
-            None => RecentLeast { current: transit, previous: transit, since: now },
-            Some(least) if now >= least.since + self.memory() => {
-                RecentLeast { current: transit, previous: least.current, since: now }
-            }
-            Some(least) => RecentLeast { current: least.current.min(transit), ..least },
-        });
+        self.base = Some(RecentLeast::after(self.base, now, transit, self.memory()));
     }
 
     /// Each uplink's period is another one, so that not all of them make room at the same time.
@@ -130,29 +109,19 @@ impl Route {
         let waited_max = round_trip.saturating_sub(self.round_trip().unwrap_or(round_trip));
         if self.base().is_some_and(|base| transit.above(base) > waited_max + CLOCK_STEP_MIN) {
             let base = transit.minus(waited_max);
-            self.base = Some(RecentLeast { current: base, previous: base, since: now });
+            self.base = Some(RecentLeast::new(now, base));
         }
     }
 
     fn on_round_trip(&mut self, now: Instant, round_trip: Duration) {
-        self.round_trip = Some(match self.round_trip {
-            None => RecentShortest { current: round_trip, previous: round_trip, since: now },
-            Some(shortest) if now >= shortest.since + BASE_MEMORY => {
-                RecentShortest { current: round_trip, previous: shortest.current, since: now }
-            }
-            Some(shortest) => RecentShortest { current: shortest.current.min(round_trip), ..shortest },
-        });
+        self.round_trip = Some(RecentLeast::after(self.round_trip, now, round_trip, BASE_MEMORY));
     }
 
     /// The peer's clock has stepped ahead: what was learned is moved with it.
     pub fn on_clock_step(&mut self, ahead: Duration) {
         let shift = |transit: Transit| transit.plus(ahead);
         let shift_time = |at: PeerTime| at.plus(ahead);
-        self.base = self.base.map(|least| RecentLeast {
-            current: shift(least.current),
-            previous: shift(least.previous),
-            since: least.since,
-        });
+        self.base = self.base.map(|least| least.map(shift));
         self.last_transit = self.last_transit.map(shift);
         self.free_at = self.free_at.map(shift_time);
         self.last_arrival = self.last_arrival.map(shift_time);
@@ -191,7 +160,7 @@ impl Route {
     /// The shortest transit of late.
     #[must_use]
     pub fn base(&self) -> Option<Transit> {
-        self.base.map(|least| least.current.min(least.previous))
+        self.base.map(|least| least.get())
     }
 
     /// A frame that was taken for lost has come by it, up to so much later than it was expected.
@@ -217,7 +186,7 @@ impl Route {
     /// The shortest round trip of late.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.map(|shortest| shortest.current.min(shortest.previous))
+        self.round_trip.map(|shortest| shortest.get())
     }
 
     /// How far the variation of transits excuses a frame.
@@ -232,12 +201,6 @@ impl Route {
         &self.capacity
     }
 
-    /// When something last came to the peer by it.
-    #[must_use]
-    pub const fn last_arrival(&self) -> Option<PeerTime> {
-        self.last_arrival
-    }
-
     /// Bytes of frame that are on their way.
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
@@ -245,8 +208,7 @@ impl Route {
     }
 
     /// How much later frames count as arriving by it.
-    #[must_use]
-    pub const fn penalty(&self) -> Duration {
+    const fn penalty(&self) -> Duration {
         if self.limits.is_metered { METERED_PENALTY } else { Duration::ZERO }
     }
 
@@ -254,10 +216,6 @@ impl Route {
     #[must_use]
     pub fn rate(&self) -> u64 {
         self.capacity.usable().min(self.limits.rate_max.unwrap_or(u64::MAX)).max(1)
-    }
-
-    fn service(&self, length: u32) -> Duration {
-        self.time_for(length.into())
     }
 
     /// How long it would need for so many bytes.
@@ -281,13 +239,19 @@ impl Route {
     #[must_use]
     pub fn arrival(&self, now: Instant, length: u32) -> Option<PeerTime> {
         let soonest = PeerTime::arrival(now.max(self.allowed_at), self.base()?);
-        Some(self.free_at.map_or(soonest, |free_at| free_at.max(soonest)).plus(self.service(length)))
+        Some(self.free_at.map_or(soonest, |free_at| free_at.max(soonest)).plus(self.time_for(length.into())))
+    }
+
+    /// The same, as far as the user's terms make it count later.
+    #[must_use]
+    pub fn cost(&self, now: Instant, length: u32) -> Option<PeerTime> {
+        self.arrival(now, length).map(|arrival| arrival.plus(self.penalty()))
     }
 
     /// At the end of each period nothing may wait on the way: what is seen then is the shortest transit, and not that of a
     /// queue that we keep up ourselves.
     fn queue_max(&self, now: Instant, queue_max: Duration) -> Duration {
-        let drains = self.base.is_some_and(|least| now + DRAINED_FOR >= least.since + self.memory());
+        let drains = self.base.is_some_and(|least| now + DRAINED_FOR >= least.since() + self.memory());
         if drains { Duration::ZERO } else { queue_max }
     }
 
@@ -296,7 +260,7 @@ impl Route {
     pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
         self.queue(now) <= self.queue_max(now, queue_max)
             && self.in_flight <= self.in_flight_max()
-            && self.allowed_at <= now
+            && self.is_allowed(now)
     }
 
     /// Whether `rate_max` lets a frame go now.
@@ -349,7 +313,7 @@ impl Route {
     /// A frame that was sent when nothing else was on the way took this long: it cannot have waited for others of ours, so
     /// that is how long the way is now.
     pub fn on_lone_transit(&mut self, now: Instant, transit: Transit) {
-        self.base = Some(RecentLeast { current: transit, previous: transit, since: now });
+        self.base = Some(RecentLeast::new(now, transit));
     }
 
     /// A frame is on its way no more: it has come, or will not.
@@ -377,7 +341,7 @@ impl Route {
     pub fn on_still_under_way(&mut self, sent_at: Instant, length: u32) -> PeerTime {
         let soonest = self.base().map(|base| PeerTime::arrival(sent_at, base));
         let begins = self.free_at.max(soonest);
-        let arrival = begins.map_or(PeerTime::arrival(sent_at, Transit(0)), |at| at.plus(self.service(length)));
+        let arrival = begins.map_or(PeerTime::arrival(sent_at, Transit(0)), |at| at.plus(self.time_for(length.into())));
         self.free_at = Some(arrival);
         arrival
     }

@@ -1,22 +1,23 @@
 //! The mode `adaptive`, as a tunnel has it: what the sending half wants sent, and what the receiving half reports.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Frame, FrameTransmit, Payload, Tunnel};
 use crate::proto::scheduler::standing::Standing;
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
 use crate::proto::send::estimate::CapacityEstimate;
+use crate::proto::send::recovery::MISSED_WITHIN;
 use crate::proto::send::{Resend, Sender, SenderCounters, Terms};
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::uplink::UplinkId;
+use crate::proto::uplink::monitor::Uplink;
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use crate::proto::wire::control::{Head, Message};
 use crate::proto::wire::feedback::Feedback;
 
 /// The most frames that wait to be sent again.
 pub(super) const RESENDS_WAITING_MAX: usize = 256;
-/// What a frame needs to be missed, in addition to a round trip, before it can be sent again.
-const MISSED_WITHIN: Duration = Duration::from_millis(15);
 /// The shortest that a window that follows becomes.
 pub const WINDOW_MIN: Duration = Duration::from_millis(50);
 /// Jitter allowed for, in units of what is measured.
@@ -137,12 +138,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn pump(&mut self, now: Instant) {
         let Outbound::Adaptive(sender) = &mut self.outbound else { return };
         let dropped_before = sender.counters().too_late;
-        while self.resends.len() < RESENDS_WAITING_MAX
-            && let Some(resend) = sender.poll_resend(now)
-        {
-            self.uplinks[resend.uplink.index()].sent.add(resend.length as usize);
-            self.resends.push_back(resend);
-        }
+        take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_resend(now));
         while self.frames.len() < super::FRAMES_WAITING_MAX
             && let Some(dispatch) = sender.poll(now)
         {
@@ -157,12 +153,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
                 payload: dispatch.frame,
             });
         }
-        while self.resends.len() < RESENDS_WAITING_MAX
-            && let Some(resend) = sender.poll_explore(now)
-        {
-            self.uplinks[resend.uplink.index()].sent.add(resend.length as usize);
-            self.resends.push_back(resend);
-        }
+        take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_explore(now));
         self.drops.add_many(DropReason::TooLate, sender.counters().too_late - dropped_before);
     }
 
@@ -233,5 +224,19 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.window_now = window;
         self.receiver.set_window(Some(window));
         self.on_peer_mode(self.feedback_clock.is_wanted(), self.peer_recovers);
+    }
+}
+
+/// Takes as many of `next` as may wait, and counts them as sent.
+fn take_resends(
+    resends: &mut VecDeque<Resend>,
+    uplinks: &mut [Uplink; UPLINKS_MAX],
+    mut next: impl FnMut() -> Option<Resend>,
+) {
+    while resends.len() < RESENDS_WAITING_MAX
+        && let Some(resend) = next()
+    {
+        uplinks[resend.uplink.index()].sent.add(resend.length as usize);
+        resends.push_back(resend);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::recent::RecentLeast;
 use crate::proto::stats::Traffic;
 use crate::proto::time::Instant;
 
@@ -21,14 +22,6 @@ pub struct RoundTrip {
     pub smoothed: Duration,
     /// RTTVAR.
     pub variation: Duration,
-}
-
-/// A minimum that forgets: the lower of this period's and the last one's.
-#[derive(Clone, Copy, Debug)]
-struct RecentMinimum {
-    current: Duration,
-    previous: Duration,
-    period_ends: Instant,
 }
 
 /// A share of packets, in parts per million.
@@ -76,7 +69,7 @@ impl LossMeter {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measurements {
     round_trip: Option<RoundTrip>,
-    round_trip_min: Option<RecentMinimum>,
+    round_trip_min: Option<RecentLeast<Duration>>,
     /// One-way transit of the last probe, offset by the difference of the clocks.
     transit: Option<i64>,
     jitter_nanos: u64,
@@ -133,13 +126,7 @@ impl Measurements {
                 smoothed: (before.smoothed * 7 + sample) / 8,
             },
         });
-        self.round_trip_min = Some(match self.round_trip_min {
-            None => RecentMinimum { current: sample, previous: sample, period_ends: now + RTT_MIN_MEMORY },
-            Some(minimum) if now >= minimum.period_ends => {
-                RecentMinimum { current: sample, previous: minimum.current, period_ends: now + RTT_MIN_MEMORY }
-            }
-            Some(minimum) => RecentMinimum { current: minimum.current.min(sample), ..minimum },
-        });
+        self.round_trip_min = Some(RecentLeast::after(self.round_trip_min, now, sample, RTT_MIN_MEMORY));
     }
 
     /// Round-trip time, once a probe has been answered.
@@ -153,7 +140,7 @@ impl Measurements {
     #[must_use]
     pub fn queueing_delay(&self) -> Option<Duration> {
         let minimum = self.round_trip_min?;
-        Some(self.round_trip?.latest.saturating_sub(minimum.current.min(minimum.previous)))
+        Some(self.round_trip?.latest.saturating_sub(minimum.get()))
     }
 
     /// How long the peer's last probe took to us, in nanoseconds, offset by the difference of the clocks: comparable

@@ -3,6 +3,7 @@
 
 pub mod measure;
 pub mod monitor;
+pub mod recent;
 pub mod state;
 
 use std::fmt;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braid::proto::uplink::measure::PartsPerMillion;
-use braid::sim::link::{Loss, Queue, Reordering};
-use braid::sim::shaper::parse_opportunities;
+use braid::sim::link::{LinkSettings, Loss, Queue, Reordering};
+use braid::sim::shaper::{Shaper, parse_opportunities};
 use braid::units::{parse_duration, parse_rate};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -296,6 +296,21 @@ impl Scenario {
 }
 
 impl Uplink {
+    /// What it is like, both ways, with what limits its rate in one.
+    #[must_use]
+    pub const fn link_settings(&self, shaper: Shaper) -> LinkSettings {
+        LinkSettings {
+            shaper,
+            queue: self.queue,
+            delay: self.delay,
+            jitter: self.jitter,
+            reordering: self.reordering,
+            loss: self.loss,
+            duplication: self.duplication,
+            corruption: self.corruption,
+        }
+    }
+
     /// The key that is wrong, and how.
     fn check(&self) -> Result<(), (&'static str, String)> {
         let name = &self.name;

@@ -26,7 +26,7 @@ use crate::action::{Action, parse_action};
 use crate::addresses::Addresses;
 use crate::clock::{monotonic_nanoseconds, sharpen_timers};
 use crate::say::say;
-use crate::scenario::{Scenario, Uplink};
+use crate::scenario::Scenario;
 
 /// The TUN's name in the provider's namespace.
 pub const TUN: &str = "emu";
@@ -160,7 +160,7 @@ impl Emulator {
         let shaper = |rate: Option<u64>| rate.map_or(Shaper::Unlimited, Shaper::Rate);
         let way = |shaper, direction: u64| {
             let seed = scenario.seed.wrapping_mul(1_000).wrapping_add(index as u64 * 2 + direction);
-            Way::new(link_settings(uplink, shaper), Random::new(seed))
+            Way::new(uplink.link_settings(shaper), Random::new(seed))
         };
         let addresses = Addresses::of(index);
         Ok(Self {
@@ -258,19 +258,6 @@ impl Emulator {
             // The lab's, not the emulator's: it is about the interface.
             Action::CarrierDown | Action::CarrierUp | Action::InterfaceRemove | Action::InterfaceAdd => {}
         }
-    }
-}
-
-fn link_settings(uplink: &Uplink, shaper: Shaper) -> LinkSettings {
-    LinkSettings {
-        shaper,
-        queue: uplink.queue,
-        delay: uplink.delay,
-        jitter: uplink.jitter,
-        reordering: uplink.reordering,
-        loss: uplink.loss,
-        duplication: uplink.duplication,
-        corruption: uplink.corruption,
     }
 }
 

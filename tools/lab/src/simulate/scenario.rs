@@ -6,7 +6,7 @@ use braid::proto::send::route::Limits;
 use braid::proto::uplink::UplinkName;
 use braid::sim::course::{Capacity, Course, CourseEvent, CourseUplink, Happening};
 use braid::sim::draw::SECONDS_MAX;
-use braid::sim::link::{LinkSettings, Loss};
+use braid::sim::link::Loss;
 use braid::sim::shaper::Shaper;
 use braid::sim::{Nanoseconds, SECOND};
 
@@ -54,16 +54,7 @@ fn course_uplink(scenario: &Scenario, uplink: &Uplink) -> Result<CourseUplink, S
         (None, Some(rate)) => Capacity::Rate(rate),
         (None, None) => Capacity::Unlimited,
     };
-    let link = LinkSettings {
-        shaper: Shaper::Unlimited,
-        queue: uplink.queue,
-        delay: uplink.delay,
-        jitter: uplink.jitter,
-        reordering: uplink.reordering,
-        loss: uplink.loss,
-        duplication: uplink.duplication,
-        corruption: uplink.corruption,
-    };
+    let link = uplink.link_settings(Shaper::Unlimited);
     Ok(CourseUplink {
         name: UplinkName::new(&uplink.name)?,
         up,
