@@ -1,6 +1,7 @@
 //! The parser of control messages, on any bytes.
 
 use super::with_checksum;
+use crate::proto::wire::control::ParityBytes;
 use crate::proto::wire::{self, Datagram};
 
 /// One datagram, as it is and with a checksum that fits.
@@ -37,6 +38,12 @@ pub(super) fn check_spelling(datagram: &[u8]) {
             if let Ok((head, message)) = wire::control::parse(body) {
                 assert_eq!(wire::control::emit(&head, &message).plaintext(counter), datagram);
             }
+            if let Ok((head, parity)) = wire::parity::parse(body) {
+                assert!(wire::parity::is_parity(body) && wire::control::parse(body).is_err(), "it is one or the other");
+                let mut message = ParityBytes::room();
+                message.put(head, parity);
+                assert_eq!(message.plaintext(counter), datagram);
+            }
         }
         Err(_) => {}
     }
@@ -61,10 +68,11 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/control");
         for file in std::fs::read_dir(folder).expect("the corpus is committed") {
             let datagram = with_checksum(&std::fs::read(file.expect("an entry").path()).expect("readable"));
-            if is_message(&datagram) {
+            let is_parity = wire::parity::parse(&datagram[wire::CONTROL_HEADER_LENGTH.min(datagram.len())..]).is_ok();
+            if is_message(&datagram) || is_parity {
                 seen.insert(datagram[wire::CONTROL_HEADER_LENGTH]);
             }
         }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
     }
 }

@@ -142,24 +142,26 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
     let mut counters = tunnel.counters();
     strangers.nonzero().for_each(|(reason, count)| counters.drops.add_many(reason, count));
     tracing::info!(
-        "counters: sent={} delivered={} reordered={} lost={} held={} hold_max_ms={:.1} \
+        "counters: sent={} delivered={} reordered={} lost={} restored={} held={} hold_max_ms={:.1} \
          buffers_in_use={buffers_in_use} dropped: {}",
         counters.sent.packets,
         counters.delivered.packets,
         counters.receive.reordered,
         counters.receive.lost,
+        counters.receive.restored,
         tunnel.held(),
         counters.receive.hold_max.as_secs_f64() * 1e3,
         list(&counters.drops),
     );
     if let Some(sender) = tunnel.sender_counters() {
         tracing::info!(
-            "adaptive: waiting={} resent={} duplicated={} given_up={} explored={}",
+            "adaptive: waiting={} resent={} duplicated={} given_up={} explored={} parities={}",
             counters.waiting,
             sender.resent,
             sender.duplicated,
             sender.given_up,
-            sender.explored
+            sender.explored,
+            sender.parities
         );
     }
     known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));

@@ -4,16 +4,16 @@ use bytes::Bytes;
 
 use crate::proto::wire::FRAME_LENGTH_MIN;
 
-/// Direction and number.
-const HEAD_LENGTH: usize = 9;
-const _: () = assert!(HEAD_LENGTH <= FRAME_LENGTH_MIN);
+/// Direction, zeros, and number: so that, but for very many, all frames of a direction have the same addresses (12 bytes).
+const HEAD_LENGTH: usize = FRAME_LENGTH_MIN;
+const NUMBER: usize = HEAD_LENGTH - 8;
 
 /// Frame `number` of those offered to end `from`, `length` bytes long. One too short for its head has none.
 pub fn make(from: usize, number: u64, length: usize) -> Bytes {
     let mut frame = vec![0; length];
     if length >= HEAD_LENGTH {
         frame[0] = from as u8;
-        frame[1..HEAD_LENGTH].copy_from_slice(&number.to_be_bytes());
+        frame[NUMBER..HEAD_LENGTH].copy_from_slice(&number.to_be_bytes());
         frame[HEAD_LENGTH..].fill(filler(number));
     }
     frame.into()
@@ -22,8 +22,9 @@ pub fn make(from: usize, number: u64, length: usize) -> Bytes {
 /// From which end a frame is, and its number; `None` if it is none of ours.
 pub fn read(frame: &[u8]) -> Option<(usize, u64)> {
     let (head, rest) = frame.split_at_checked(HEAD_LENGTH)?;
-    let number = u64::from_be_bytes(head[1..].try_into().ok()?);
-    let is_ours = head[0] < 2 && rest.iter().all(|byte| *byte == filler(number));
+    let number = u64::from_be_bytes(head[NUMBER..].try_into().ok()?);
+    let is_ours =
+        head[0] < 2 && head[1..NUMBER].iter().all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == filler(number));
     is_ours.then_some((usize::from(head[0]), number))
 }
 

@@ -207,6 +207,18 @@ impl World {
             wire::control::parse(body).expect("what is said can be understood");
             self.fly(end, control.uplink, bytes);
         }
+        while let Some(mut parity) = self.ends[end].tunnel.poll_parity() {
+            let bytes = Bytes::copy_from_slice(parity.plaintext());
+            let Ok(wire::Datagram::Control { body, .. }) = wire::parse(&bytes) else { panic!("{bytes:?}") };
+            wire::parity::parse(body).expect("what is sent can be understood");
+            let uplink = parity.uplink;
+            self.fly(end, uplink, bytes);
+        }
+        while let Some((uplink, sequence, bytes)) = self.ends[end].tunnel.poll_restored() {
+            let bytes = Bytes::copy_from_slice(bytes);
+            self.ends[end].oracle.on_restored(&bytes);
+            self.ends[end].tunnel.handle_restored(self.now, uplink, sequence, bytes);
+        }
         self.ends[end].collect();
     }
 

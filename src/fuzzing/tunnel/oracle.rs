@@ -16,6 +16,7 @@ pub(super) struct Oracle {
     role: Role,
     ordered: bool,
     frames_offered: u64,
+    frames_restored: u64,
     datagrams: u64,
     controls_accepted: u64,
     drops_before: u64,
@@ -46,6 +47,7 @@ impl Oracle {
             role,
             ordered,
             frames_offered: 0,
+            frames_restored: 0,
             datagrams: 0,
             controls_accepted: 0,
             drops_before: 0,
@@ -91,6 +93,18 @@ impl Oracle {
         }
     }
 
+    /// A frame was made up.
+    pub fn on_restored(&mut self, frame: &Bytes) {
+        self.frames_restored += 1;
+        match self.number_of(frame) {
+            Some(number) => drop(self.arrived.insert(number)),
+            None => {
+                assert!(self.has_met_spoiled, "{frame:?} was never sent");
+                self.spoiled.push(frame.clone());
+            }
+        }
+    }
+
     pub fn on_delivered(&mut self, frame: &Bytes) {
         let Some(number) = self.number_of(frame).filter(|number| self.arrived.contains(number)) else {
             assert!(self.spoiled.contains(frame), "{frame:?} has never come");
@@ -125,7 +139,7 @@ impl Oracle {
         let counters = tunnel.counters();
         let passed_on = counters.sent.packets + counters.delivered.packets + self.controls_accepted;
         assert_eq!(
-            self.frames_offered + self.datagrams,
+            self.frames_offered + self.datagrams + self.frames_restored,
             passed_on + tunnel.held() as u64 + counters.waiting + drops(tunnel) + too_late(tunnel),
             "what went in is what came out, what is held, and what was dropped: {counters:?}"
         );

@@ -25,6 +25,7 @@ impl Reactor {
         self.send_frames(now, tunnel)?;
         self.resend_frames(tunnel)?;
         self.send_controls(now, tunnel)?;
+        self.take_restored(now, tunnel);
         self.deliver_frames(tunnel)?;
         self.report_events(now, tunnel);
         Ok(())
@@ -103,6 +104,19 @@ impl Reactor {
         }
         self.kept[tunnel].release_below(self.endpoint.tunnels()[tunnel].kept_from());
         Ok(())
+    }
+
+    /// Frames that were made up are delivered from buffers like all others.
+    #[inline]
+    fn take_restored(&mut self, now: Instant, tunnel: usize) {
+        while let Some((uplink, sequence, bytes)) = self.endpoint.poll_restored(tunnel) {
+            let copy = self.arena.copy(bytes);
+            let tunnel = self.endpoint.tunnel_mut(tunnel);
+            match copy {
+                Some(frame) => tunnel.handle_restored(now, uplink, sequence, frame.freeze()),
+                None => tunnel.count_drops(DropReason::NoBuffer, 1),
+            }
+        }
     }
 
     /// As many as can be written before the kernel has worked some off.

@@ -40,6 +40,12 @@ impl Frame for OutboundFrame {
     fn head(&self) -> &[u8] {
         self.head.bytes()
     }
+
+    fn copy_to(&self, out: &mut [u8]) {
+        let (head, rest) = out.split_at_mut(self.head.length());
+        head.copy_from_slice(self.head.bytes());
+        rest.copy_from_slice(self.body.as_ref().map_or(&[], Lease::bytes));
+    }
 }
 
 /// What a read brought.

@@ -23,8 +23,9 @@ use super::session::responder::Responder;
 use super::session::transport::{Opened, Sessions};
 use super::stats::{DropCounters, DropReason};
 use super::time::Instant;
-use super::tunnel::{Arrival, ControlTransmit, Event, Frame, FrameTransmit, Path, Payload, Tunnel};
+use super::tunnel::{Arrival, ControlTransmit, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, Tunnel};
 use super::uplink::UplinkId;
+use super::wire::control::ControlBytes;
 use super::wire::{self, KeyedDatagram};
 
 /// Handshake answers that wait to be sent; a caller that drains as it should needs one.
@@ -417,23 +418,25 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         Some(HandshakeTransmit::new(HandshakeDestination::Uplink(transmit.uplink), &transmit.bytes))
     }
 
-    /// The next control message of a tunnel to send: the uplink, and the whole datagram, which `send` gets. Returns
+    /// The next control message of a tunnel to send, or parity: the uplink, and the whole datagram, which `send` gets. Returns
     /// whether there was one.
     pub fn poll_control(&mut self, now: Instant, tunnel: usize, send: impl FnOnce(UplinkId, &[u8])) -> bool {
-        let Some(mut control) = self.tunnels[tunnel].poll_control() else { return false };
-        let ControlTransmit { uplink, counter, message } = &mut control;
-        match self.sessions(tunnel) {
-            None => send(*uplink, message.plaintext(seq::truncate(*counter))),
-            // Without keys nothing is lost that will not be said again as soon as there are some.
-            Some(sessions) => {
-                if let Ok(session) = sessions.sealing(now) {
-                    let datagram = message.datagram_mut(TAG_LENGTH);
-                    session.seal_control(*counter, datagram);
-                    send(*uplink, datagram);
-                }
-            }
+        let sessions = sessions(&mut self.security, tunnel);
+        let of = &mut self.tunnels[tunnel];
+        if let Some(ControlTransmit { uplink, counter, mut message }) = of.poll_control() {
+            emit(now, sessions, counter, &mut message, |datagram| send(uplink, datagram));
+        } else if let Some(ParityTransmit { uplink, counter, message }) = of.poll_parity() {
+            emit(now, sessions, counter, message, |datagram| send(uplink, datagram));
+        } else {
+            return false;
         }
         true
+    }
+
+    /// The next frame of a tunnel that was made up from parities: see [`Tunnel::poll_restored`].
+    #[inline]
+    pub fn poll_restored(&mut self, tunnel: usize) -> Option<(UplinkId, u64, &[u8])> {
+        self.tunnels[tunnel].poll_restored()
     }
 
     /// Seals frame number `sequence` of a tunnel in place: see [`super::session::transport::Session::seal_frame`].
@@ -456,10 +459,36 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
     /// The sessions of a tunnel; `None` without keys.
     #[inline]
     fn sessions(&mut self, tunnel: usize) -> Option<&mut Sessions> {
-        match &mut self.security {
-            Security::Plaintext => None,
-            Security::Box(initiator) => Some(initiator.sessions()),
-            Security::Gateway(responder) => Some(responder.sessions(tunnel)),
+        sessions(&mut self.security, tunnel)
+    }
+}
+
+#[inline]
+fn sessions(security: &mut Security, tunnel: usize) -> Option<&mut Sessions> {
+    match security {
+        Security::Plaintext => None,
+        Security::Box(initiator) => Some(initiator.sessions()),
+        Security::Gateway(responder) => Some(responder.sessions(tunnel)),
+    }
+}
+
+/// Hands the datagram of a control message to `send`: sealed, where there are keys. Until then nothing is lost that will not
+/// be said again.
+fn emit<B: AsMut<[u8]>>(
+    now: Instant,
+    sessions: Option<&mut Sessions>,
+    counter: u64,
+    message: &mut ControlBytes<B>,
+    send: impl FnOnce(&[u8]),
+) {
+    match sessions {
+        None => send(message.plaintext(seq::truncate(counter))),
+        Some(sessions) => {
+            if let Ok(session) = sessions.sealing(now) {
+                let datagram = message.datagram_mut(TAG_LENGTH);
+                session.seal_control(counter, datagram);
+                send(datagram);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod dedup;
 pub mod feedback;
 pub mod passage;
 pub mod reorder;
+pub mod repair;
 
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use dedup::{Dedup, Seen};
 use feedback::NewestByUplink;
 use passage::Passage;
 use reorder::{Insertion, REORDER_CAPACITY, Reorder};
+use repair::Repair;
 
 use super::seq;
 use super::stats::DropReason;
 use super::time::Instant;
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use super::wire::parity::{GROUP_MAX, ParityHead};
 
 /// A frame numbered further ahead than this of what the peer has announced is none of the peer's: it is more than
 /// any sender can send between two probes.
@@ -25,6 +28,10 @@ const FAR_AHEAD: u64 = 1 << 20;
 
 /// A window longer than this is a bound on the time from end to end, as far as it exceeds it.
 const WINDOW_LONG: Duration = Duration::from_millis(100);
+
+/// A frame may still be made up until every uplink has shown a number that is higher by so much: by then its group has been
+/// closed, and the parities, which leave at once, have passed.
+const REPAIRED_WITHIN: u64 = 2 * GROUP_MAX as u64;
 
 const _: () = assert!(dedup::DEDUP_WINDOW >= REORDER_CAPACITY as u64, "what is held must be remembered as seen");
 
@@ -35,6 +42,8 @@ pub struct ReceiveCounters {
     pub reordered: u64,
     /// Frames that have not come, and were passed.
     pub lost: u64,
+    /// Frames that were made up from parities.
+    pub restored: u64,
     /// The longest that a frame was held.
     pub hold_max: Duration,
 }
@@ -65,6 +74,11 @@ pub struct Receiver<T> {
     /// How long frames are held while the sender sends again what is lost. Then no uplink's having passed a number means
     /// that it will not come.
     recovery_hold: Option<Duration>,
+    /// Whether the sender sends parities.
+    protects: bool,
+    /// What is made of these: nothing before the first are announced.
+    repair: Option<Box<Repair>>,
+    restored: u64,
     /// Whether nobody but the sender can have made a number up.
     is_authentic: bool,
     /// Whether the first number of the sender is known.
@@ -95,6 +109,9 @@ impl<T> Receiver<T> {
             sabotage: None,
             window,
             recovery_hold: None,
+            protects: false,
+            repair: None,
+            restored: 0,
             is_authentic: false,
             begun: false,
             dedup: Dedup::new(0),
@@ -125,7 +142,10 @@ impl<T> Receiver<T> {
         self.announced = None;
         self.passages = [const { None }; UPLINKS_MAX];
         self.newest = [None; UPLINKS_MAX];
-        self.recovery_hold = None;
+        (self.recovery_hold, self.protects) = (None, false);
+        if let Some(repair) = &mut self.repair {
+            repair.forget();
+        }
     }
 
     /// Frames are held for so long from now on.
@@ -134,10 +154,60 @@ impl<T> Receiver<T> {
     }
 
     /// Whether the sender sends again what is lost, so that it must be waited for: for the window; of a long one, less the
-    /// shortest `way` from the sender or a part of it, so that the window bounds the whole of it.
-    pub fn set_recovers(&mut self, recovers: bool, way: Duration) {
+    /// shortest `way` from the sender or a part of it, so that the window bounds the whole of it. Or whether it sends parities.
+    pub fn set_recovers(&mut self, recovers: bool, protects: bool, way: Duration) {
         self.recovery_hold =
             self.window.filter(|_| recovers).map(|window| window - way.min(window.saturating_sub(WINDOW_LONG) / 4));
+        self.protects = protects;
+        if protects && self.repair.is_none() {
+            self.repair = Some(Box::default());
+        }
+    }
+
+    /// A frame is about to be handed in: copies it, if that may help to make up others.
+    #[inline]
+    pub fn remember(&mut self, uplink: UplinkId, sequence: u32, bytes: &[u8]) {
+        if !self.protects || !self.begun {
+            return;
+        }
+        let sequence = seq::extend(sequence, self.end);
+        if let Some(repair) = &mut self.repair
+            && !self.dedup.has_seen(sequence)
+        {
+            repair.on_frame(uplink, sequence, bytes);
+        }
+    }
+
+    /// A parity has come.
+    pub fn on_parity(&mut self, uplink: UplinkId, head: ParityHead, parity: &[u8]) {
+        if let Some(repair) = self.repair.as_mut().filter(|_| self.protects && self.begun) {
+            repair.on_parity(uplink, self.end, head, parity);
+        }
+    }
+
+    /// The next frame that has been made up: by which uplink the last part of it came, its number, its bytes. To be handed in
+    /// by [`Self::on_restored`].
+    #[inline]
+    pub fn poll_restored(&mut self) -> Option<(UplinkId, u64, &[u8])> {
+        self.repair.as_mut()?.poll()
+    }
+
+    /// A frame that has been made up.
+    ///
+    /// # Errors
+    /// Why the frame was dropped: the original may have come meanwhile.
+    pub fn on_restored(&mut self, now: Instant, uplink: UplinkId, sequence: u64, frame: T) -> Result<(), DropReason> {
+        if self.is_far_ahead(sequence) {
+            return Err(DropReason::FarAhead);
+        }
+        if self.dedup.check(sequence, uplink) != Seen::Fresh {
+            return Err(DropReason::Duplicate);
+        }
+        self.note_order(sequence);
+        self.insert(now, sequence, frame)?;
+        self.restored += 1;
+        self.settle(now);
+        Ok(())
     }
 
     /// The highest number that has come, and one.
@@ -184,7 +254,7 @@ impl<T> Receiver<T> {
             self.begin(seq::begin(sequence));
         }
         let sequence = seq::extend(sequence, self.end);
-        if self.announced.is_some_and(|announced| sequence > announced + FAR_AHEAD) {
+        if self.is_far_ahead(sequence) {
             return Err(DropReason::FarAhead);
         }
         #[cfg(test)]
@@ -199,6 +269,9 @@ impl<T> Receiver<T> {
             }
             Seen::Fresh => self.take(now, uplink, sequence, frame),
             Seen::Copy => Err(DropReason::Duplicate),
+            Seen::Repeated if self.repair.as_mut().is_some_and(|repair| repair.take_made_up(sequence)) => {
+                Err(DropReason::Duplicate)
+            }
             Seen::Repeated | Seen::TooOld => Err(DropReason::FrameReplayed),
         };
         // A copy says nothing of the uplink that it seems to come by: whoever has seen a frame, on any uplink, can send it
@@ -213,6 +286,10 @@ impl<T> Receiver<T> {
         taken
     }
 
+    fn is_far_ahead(&self, sequence: u64) -> bool {
+        self.announced.is_some_and(|announced| sequence > announced + FAR_AHEAD)
+    }
+
     fn take(&mut self, now: Instant, uplink: UplinkId, sequence: u64, frame: T) -> Result<(), DropReason> {
         self.note_order(sequence);
         if let Some(passage) = &mut self.passages[uplink.index()]
@@ -225,6 +302,11 @@ impl<T> Receiver<T> {
             self.reorder.bypass(frame);
             return Ok(());
         }
+        self.insert(now, sequence, frame)
+    }
+
+    #[inline]
+    fn insert(&mut self, now: Instant, sequence: u64, frame: T) -> Result<(), DropReason> {
         if self.window.is_none() {
             self.reorder.bypass(frame);
             return Ok(());
@@ -293,7 +375,12 @@ impl<T> Receiver<T> {
         } else {
             self.missing_unordered
         };
-        ReceiveCounters { reordered: self.reordered, lost, hold_max: self.reorder.held_longest() }
+        ReceiveCounters {
+            reordered: self.reordered,
+            lost,
+            restored: self.restored,
+            hold_max: self.reorder.held_longest(),
+        }
     }
 
     /// How long a frame is held at most.
@@ -332,16 +419,20 @@ impl<T> Receiver<T> {
         }
         let floors = self.live.iter().map(|uplink| self.passages[uplink.index()].as_ref().map_or(0, |p| p.floor(now)));
         // Beyond the highest number seen nothing waits either.
-        let floor = floors.min().unwrap_or(0).min(self.end);
+        let floor = floors.min().unwrap_or(0).min(self.end).saturating_sub(self.repaired_within());
         if floor > self.reorder.next() {
             self.reorder.give_up_below(now, floor);
         }
     }
 
+    const fn repaired_within(&self) -> u64 {
+        if self.protects { REPAIRED_WITHIN } else { 0 }
+    }
+
     /// When the gap before the first frame held will be known to be lost, if every live uplink has passed it but
     /// some are still allowed to be late.
     fn gap_closes_at(&self, now: Instant) -> Option<Instant> {
-        let missing = self.reorder.next();
+        let missing = self.reorder.next() + self.repaired_within();
         let mut closes_at = None;
         for uplink in self.live.iter() {
             let passage = self.passages[uplink.index()].as_ref()?;
@@ -492,6 +583,9 @@ mod tests {
         assert_eq!(receiver.counters().lost, 1);
         assert_eq!(feed(&mut receiver, 2, 1, 8), [8]);
         assert_eq!(feed(&mut receiver, 3, 1, 8), [0_u32; 0]);
-        assert_eq!(receiver.counters(), ReceiveCounters { reordered: 1, lost: 0, hold_max: Duration::ZERO });
+        assert_eq!(
+            receiver.counters(),
+            ReceiveCounters { reordered: 1, lost: 0, restored: 0, hold_max: Duration::ZERO }
+        );
     }
 }

@@ -15,6 +15,9 @@ const IMPATIENCE: u32 = 2;
 /// Uplinks by which frames arrive within so much of each other are equally good.
 const EQUAL_WITHIN: Duration = Duration::from_millis(1);
 
+/// So many bytes on their way are next to nothing: one frame of the usual MTU.
+const LITTLE: u64 = 1514;
+
 /// What to do with the frame whose turn it is.
 pub(super) enum Choice {
     /// Send it by this uplink.
@@ -56,8 +59,10 @@ impl<F> Sender<F> {
             // Nothing is known of any of them: whatever can be done with a frame.
             return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
         };
-        // With nothing on its way nothing is learned: whatever is believed, one frame finds out.
-        if self.flight.is_empty() && self.routes[best.index()].is_allowed(now) {
+        // With nothing on its way nothing is learned: whatever is believed, one frame finds out, or some that are as short.
+        let in_flight: u64 = self.usable.iter().map(|uplink| self.routes[uplink.index()].in_flight()).sum();
+        let is_little = self.flight.is_empty() || in_flight + u64::from(length) <= LITTLE;
+        if is_little && self.routes[best.index()].is_allowed(now) {
             return Choice::Send(best);
         }
         // The time that the frame itself takes is not waiting.

@@ -1,5 +1,5 @@
 //! The sending half of the mode `adaptive`: each frame by the uplink where it will arrive first ([`route`]), again if it
-//! has not come ([`flight`], [`budget`]), and not at all if it could only come too late ([`queue`]).
+//! has not come ([`flight`], [`budget`]) or made up from parities where that would be too late ([`protection`]), and not at all if it could only come too late ([`queue`]).
 //!
 //! ```text
 //!  frames ─▶ queue (by flow, unnumbered) ─▶ choice of the uplink ─▶ number ─▶ flight ─▶ … the peer
@@ -21,6 +21,7 @@ pub mod explore;
 mod feedback;
 pub mod flight;
 pub mod peer_time;
+pub mod protection;
 pub mod queue;
 pub mod recovery;
 pub mod redundancy;
@@ -39,6 +40,7 @@ use classify::Headers;
 use explore::{Explorer, TRAIN};
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
+use protection::Protection;
 use queue::{Kind, Queue, Waiting};
 use redundancy::Rule;
 use route::{Limits, Route};
@@ -106,6 +108,8 @@ pub struct SenderCounters {
     pub given_up: u64,
     /// Copies sent by idle uplinks to find out what those can do.
     pub explored: u64,
+    /// Parities sent, from which the peer makes up frames that cannot be sent again in time.
+    pub parities: u64,
 }
 
 /// The sending half.
@@ -124,6 +128,7 @@ pub struct Sender<F> {
     recovers: bool,
     resent_at: Option<Instant>,
     explorer: Explorer,
+    protection: Protection,
     least_capacity: Option<RecentLeast<u64>>,
     /// How long the peer holds frames to restore order.
     hold: Duration,
@@ -159,6 +164,7 @@ impl<F> Sender<F> {
             recovers: false,
             resent_at: None,
             explorer: Explorer::default(),
+            protection: Protection::default(),
             least_capacity: None,
             hold: HOLD_UNKNOWN,
             newest_feedback: None,
@@ -238,6 +244,7 @@ impl<F> Sender<F> {
         }
         self.routes.iter_mut().for_each(Route::forget);
         self.wanted.clear();
+        self.protection.forget_peer();
         self.hold = HOLD_UNKNOWN;
         self.newest_feedback = None;
         self.return_transit = None;
@@ -334,6 +341,7 @@ impl<F> Sender<F> {
 
     /// Time has passed: wants again what nobody tells of, and forgets what is of no use any more.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.close_group_in_time(now);
         self.look_at_oldest(now);
         let useful_since = now - (self.hold + FORGOTTEN_AFTER);
         while let Some(record) = self.flight.get(self.flight.oldest()) {
@@ -348,7 +356,8 @@ impl<F> Sender<F> {
     /// When to look again, if frames wait.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Instant> {
-        let oldest_due = self.oldest_due_at().map(|at| at.max(now + LOOK_MIN));
+        let oldest_due = self.oldest_due_at().into_iter().chain(self.group_closes_at()).min();
+        let oldest_due = oldest_due.map(|at| at.max(now + LOOK_MIN));
         if self.queue.frames() == 0 && self.wanted.is_empty() {
             return oldest_due;
         }

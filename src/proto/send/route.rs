@@ -258,9 +258,13 @@ impl Route {
     /// Whether a frame may be sent now, when others may wait for `queue_max` on the way.
     #[must_use]
     pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
-        self.queue(now) <= self.queue_max(now, queue_max)
-            && self.in_flight <= self.in_flight_max()
-            && self.is_allowed(now)
+        self.has_room_for_parity(now, self.queue_max(now, queue_max)) && self.in_flight <= self.in_flight_max()
+    }
+
+    /// Whether a parity may be sent now: also when nothing should wait for a moment.
+    #[must_use]
+    pub fn has_room_for_parity(&self, now: Instant, queue_max: Duration) -> bool {
+        self.queue(now) <= queue_max && self.is_allowed(now)
     }
 
     /// Whether `rate_max` lets a frame go now.
@@ -293,16 +297,27 @@ impl Route {
         let arrival = known.unwrap_or(PeerTime::arrival(now, Transit(0)));
         self.in_flight += u64::from(length);
         self.on_copied(length);
+        self.take_allowance(now, length);
+        arrival
+    }
+
+    fn take_allowance(&mut self, now: Instant, length: u32) {
         if let Some(rate_max) = self.limits.rate_max {
             let taken = Duration::from_nanos(u64::from(length) * 1_000_000_000 / rate_max.max(1));
             self.allowed_at = self.allowed_at.max(now) + taken;
         }
-        arrival
     }
 
     /// A copy of what went elsewhere goes by it.
     pub fn on_copied(&mut self, length: u32) {
         self.sent += u64::from(length);
+    }
+
+    /// A parity goes by it, whose coming nobody reports.
+    pub fn on_parity(&mut self, now: Instant, length: u32) {
+        self.free_at = self.arrival(now, length).or(self.free_at);
+        self.on_copied(length);
+        self.take_allowance(now, length);
     }
 
     /// A frame has been lost on its way.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Frame, FrameTransmit, Payload, Tunnel};
+use super::{Frame, FrameTransmit, ParityTransmit, Payload, Tunnel};
 use crate::proto::scheduler::standing::Standing;
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
 use crate::proto::send::estimate::CapacityEstimate;
@@ -15,6 +15,8 @@ use crate::proto::uplink::monitor::Uplink;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use crate::proto::wire::control::{Head, Message};
 use crate::proto::wire::feedback::Feedback;
+use crate::proto::wire::parity::{ADDRESSES_LENGTH, PARITY_HEAD_LENGTH, SHARE_OVERHEAD};
+use crate::proto::wire::{CONTROL_CHECKSUM_LENGTH, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, KEYED_HEADER_LENGTH};
 
 /// The most frames that wait to be sent again.
 pub(super) const RESENDS_WAITING_MAX: usize = 256;
@@ -136,6 +138,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// Takes out of the sending half what can be sent now.
     pub(super) fn pump(&mut self, now: Instant) {
+        let longest = self.protected_max();
         let Outbound::Adaptive(sender) = &mut self.outbound else { return };
         let dropped_before = sender.counters().too_late;
         take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_resend(now));
@@ -144,6 +147,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         {
             let length = dispatch.length as usize;
             self.next_sequence = dispatch.sequence + 1;
+            sender.protect(now, &dispatch, longest, |frame, out| frame.copy_to(out));
             self.sent.add(length);
             dispatch.uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
             self.frames.push_back(FrameTransmit {
@@ -172,20 +176,56 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    /// Whether what is lost can be sent again in time.
-    pub(super) fn announce_recovery(&mut self, now: Instant) -> bool {
-        match &mut self.outbound {
-            Outbound::AtOnce(_) => false,
-            Outbound::Adaptive(sender) => sender.announce_recovery(now),
+    /// The longest frame whose parity is no longer on the wire than a frame may be. With keys it never is longer than that of
+    /// the frame itself; without, its header and checksum are.
+    fn protected_max(&self) -> usize {
+        const MORE: usize = KEYED_HEADER_LENGTH + CONTROL_CHECKSUM_LENGTH - FRAME_HEADER_LENGTH;
+        const LESS: usize = ADDRESSES_LENGTH - SHARE_OVERHEAD - PARITY_HEAD_LENGTH;
+        let longest = usize::from(self.tap_mtu) + FRAME_LENGTH_MIN;
+        if self.is_sealed { usize::MAX } else { longest + LESS - MORE }
+    }
+
+    /// The next parity to send, which is a control message that may be as long as a frame.
+    pub fn poll_parity(&mut self) -> Option<ParityTransmit<'_>> {
+        let parity = self.outbound.adaptive()?.poll_parity()?;
+        self.uplinks[parity.uplink.index()].sent.add(parity.length);
+        let counter = self.next_control;
+        self.next_control += 1;
+        Some(ParityTransmit { uplink: parity.uplink, counter, message: &mut parity.message })
+    }
+
+    /// The next frame that was made up from parities: by which uplink the last part of it came, its number, its bytes. To be
+    /// copied, and handed in by [`Self::handle_restored`].
+    #[inline]
+    pub fn poll_restored(&mut self) -> Option<(UplinkId, u64, &[u8])> {
+        self.receiver.poll_restored()
+    }
+
+    /// A frame that [`Self::poll_restored`] has given.
+    pub fn handle_restored(&mut self, now: Instant, uplink: UplinkId, sequence: u64, frame: T) {
+        let taken = self.check_length(frame.bytes().len());
+        if let Err(reason) = taken.and_then(|()| self.receiver.on_restored(now, uplink, sequence, frame)) {
+            self.drops.add(reason);
         }
     }
 
-    /// The peer's probe says whether it wants reports, and whether it sends again what is lost.
-    pub(super) fn on_peer_mode(&mut self, wants_feedback: bool, recovers: bool) {
+    /// Whether what is lost can be sent again in time; and if not, whether there are parities for it.
+    pub(super) fn announce_recovery(&mut self, now: Instant) -> (bool, bool) {
+        let Outbound::Adaptive(sender) = &mut self.outbound else { return (false, false) };
+        for uplink in self.known.iter() {
+            if let Some(lost) = self.uplinks[uplink.index()].measurements.loss_sending() {
+                sender.note_loss(uplink, lost);
+            }
+        }
+        (sender.announce_recovery(now), sender.announce_protection())
+    }
+
+    /// The peer's probe says whether it wants reports, and whether it sends again what is lost, or parities.
+    pub(super) fn on_peer_mode(&mut self, wants_feedback: bool, recovers: bool, protects: bool) {
         self.feedback_clock.set_wanted(wants_feedback);
-        self.peer_recovers = recovers;
+        (self.peer_recovers, self.peer_protects) = (recovers, protects);
         let way = self.shortest_round_trip().unwrap_or_default() / 2;
-        self.receiver.set_recovers(recovers, way);
+        self.receiver.set_recovers(recovers, protects, way);
     }
 
     /// Reports what has come, if that is due.
@@ -223,7 +263,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);
         self.window_now = window;
         self.receiver.set_window(Some(window));
-        self.on_peer_mode(self.feedback_clock.is_wanted(), self.peer_recovers);
+        self.on_peer_mode(self.feedback_clock.is_wanted(), self.peer_recovers, self.peer_protects);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
 use crate::proto::uplink::{UplinkId, UplinkName};
 use crate::proto::wire::control::{self, Head, Message, Report};
+use crate::proto::wire::parity;
 
 /// The gateway forgets an uplink's address after this long without a word from it.
 const PATH_FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
@@ -26,6 +27,7 @@ struct Probe {
     wants_feedback: bool,
     recovers: bool,
     is_metered: bool,
+    protects: bool,
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
@@ -36,6 +38,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         counter: u32,
         body: &[u8],
     ) -> Result<(), DropReason> {
+        if parity::is_parity(body) {
+            return self.on_parity(arrival, counter, body);
+        }
         let (head, message) = control::parse(body)?;
         self.check_uplink(arrival, &head)?;
         self.meet_peer(now, &head, &message).inspect_err(|_| self.on_stranger(arrival))?;
@@ -50,6 +55,23 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.on_message(now, &head, message);
         self.evaluate_uplinks(now);
         self.pump(now);
+        Ok(())
+    }
+
+    /// It does not say which start of the peer has made it, nor by which uplink it was sent, and is no sign of life: see
+    /// [`Tunnel::on_frame`].
+    fn on_parity(&mut self, arrival: Arrival, counter: u32, body: &[u8]) -> Result<(), DropReason> {
+        let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
+        let of_uplink = &mut self.uplinks[uplink.index()];
+        if !of_uplink.is_of_peer() {
+            return Err(DropReason::UnknownSource);
+        }
+        let (head, parity) = parity::parse(body)?;
+        if !of_uplink.admit_control(counter) {
+            return Err(DropReason::ControlReplayed);
+        }
+        of_uplink.received.add(body.len());
+        self.receiver.on_parity(uplink, head, parity);
         Ok(())
     }
 
@@ -109,7 +131,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         self.refresh_heard(now);
         self.receiver.restart(now);
-        self.on_peer_mode(false, false);
+        self.on_peer_mode(false, false, false);
         if let Some(sender) = self.outbound.adaptive() {
             sender.forget_peer();
         }
@@ -159,13 +181,22 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
+            Message::Probe {
+                next_in_micros,
+                sent_packets,
+                weight,
+                name,
+                wants_feedback,
+                recovers,
+                is_metered,
+                protects,
+            } => {
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
                 self.on_probe(
                     now,
                     uplink,
-                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered },
+                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered, protects },
                 );
             }
             Message::Reply { echo_sent_at, echo_sent_packets, received } => {
@@ -181,7 +212,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_probe(&mut self, now: Instant, uplink: UplinkId, probe: &Probe) {
         let of_uplink = &mut self.uplinks[uplink.index()];
         of_uplink.on_probe(now, probe.echo, probe.next_in);
-        self.on_peer_mode(probe.wants_feedback, probe.recovers);
+        self.on_peer_mode(probe.wants_feedback, probe.recovers, probe.protects);
         let of_uplink = &mut self.uplinks[uplink.index()];
         if self.role == Role::Gateway {
             self.probe_clock.join(now);
@@ -242,13 +273,22 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn probe_all(&mut self, now: Instant) {
         let next_in = self.probe_clock.beat(now);
         let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
-        let (wants_feedback, recovers) = (self.is_adaptive(), self.announce_recovery(now));
+        let wants_feedback = self.is_adaptive();
+        let (recovers, protects) = self.announce_recovery(now);
         for uplink in self.attached().iter() {
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
             let sent_packets = sent.packets;
             let is_metered = self.role == Role::Box && self.outbound.is_metered(uplink);
-            let probe =
-                Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered };
+            let probe = Message::Probe {
+                next_in_micros,
+                sent_packets,
+                weight,
+                name,
+                wants_feedback,
+                recovers,
+                is_metered,
+                protects,
+            };
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.

@@ -13,7 +13,7 @@ use crate::proto::session::cipher::Cipher;
 use crate::proto::stats::{DropCounters, Traffic};
 use crate::proto::uplink::state::Transition;
 use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
-use crate::proto::wire::control::ControlBytes;
+use crate::proto::wire::control::{ControlBytes, ParityBytes};
 use crate::proto::wire::{self, FRAME_HEADER_LENGTH};
 
 /// A datagram that was received, and the frame that is left of it; wherever its bytes are kept.
@@ -24,12 +24,15 @@ pub trait Payload {
     fn advance(&mut self, count: usize);
 }
 
-/// A frame to send, wherever its bytes are kept: in one place, or in several. The core looks into its headers at most.
+/// A frame to send, wherever its bytes are kept: in one place, or in several. The core looks into its headers at most, but
+/// to make parities.
 pub trait Frame {
     /// How many bytes it has.
     fn length(&self) -> usize;
     /// What it begins with: its headers at least.
     fn head(&self) -> &[u8];
+    /// Copies it to `out`, which is as long.
+    fn copy_to(&self, out: &mut [u8]);
 }
 
 impl<T: Payload> Frame for T {
@@ -41,6 +44,10 @@ impl<T: Payload> Frame for T {
     #[inline]
     fn head(&self) -> &[u8] {
         self.bytes()
+    }
+
+    fn copy_to(&self, out: &mut [u8]) {
+        out.copy_from_slice(self.bytes());
     }
 }
 
@@ -160,6 +167,25 @@ pub struct ControlTransmit {
 }
 
 impl ControlTransmit {
+    /// The whole datagram, without keys.
+    #[must_use]
+    pub fn plaintext(&mut self) -> &[u8] {
+        self.message.plaintext(seq::truncate(self.counter))
+    }
+}
+
+/// A parity to send, as control messages are.
+#[derive(Debug)]
+pub struct ParityTransmit<'a> {
+    /// Where to.
+    pub uplink: UplinkId,
+    /// Its number among the control messages.
+    pub counter: u64,
+    /// What it says.
+    pub message: &'a mut ParityBytes,
+}
+
+impl ParityTransmit<'_> {
     /// The whole datagram, without keys.
     #[must_use]
     pub fn plaintext(&mut self) -> &[u8] {

@@ -1,8 +1,8 @@
 //! The core's one entry: frames and datagrams go in, frames and datagrams come out.
 //!
 //! The contract of the loop around it: call any number of `handle_*` with one `now`, and after each drain
-//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], then [`Tunnel::poll_control`], then [`Tunnel::poll_deliver`],
-//! until they are empty; then sleep until [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control
+//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], [`Tunnel::poll_control`] and [`Tunnel::poll_parity`] (which gets its
+//! number only then), then [`Tunnel::poll_restored`] and [`Tunnel::poll_deliver`], until they are empty; then sleep until [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control
 //! messages made after them: a probe says "all below this number has been sent", and an uplink is first-in, first-out.
 //! What goes again may have been sent for the first time just before, to explore an idle uplink.
 //!
@@ -22,7 +22,8 @@ use std::time::Duration;
 pub use adaptive::WINDOW_MIN;
 use adaptive::{Outbound, RESENDS_WAITING_MAX};
 pub use interface::{
-    Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, Path, Payload, Role, Settings, UplinkSettings,
+    Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, Role, Settings,
+    UplinkSettings,
 };
 use peer::Peer;
 use probe_clock::ProbeClock;
@@ -72,8 +73,9 @@ pub struct Tunnel<T, F = T> {
     outbound: Outbound<F>,
     receiver: Receiver<T>,
     feedback_clock: FeedbackClock,
-    /// Whether the peer sends again what is lost.
+    /// Whether the peer sends again what is lost, or parities for it.
     peer_recovers: bool,
+    peer_protects: bool,
     /// How far the window may follow what the uplinks are like; `None` if it does not follow.
     window_max: Option<Duration>,
     window_now: Duration,
@@ -123,6 +125,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             receiver: Receiver::new(settings.window),
             feedback_clock: FeedbackClock::new(now),
             peer_recovers: false,
+            peer_protects: false,
             window_max: settings.window.filter(|_| settings.window_follows),
             window_now: Duration::ZERO,
             frames: VecDeque::with_capacity(FRAMES_WAITING_MAX),
@@ -229,6 +232,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let length = frame.bytes().len();
         self.check_length(length)?;
         let end = self.receiver.end();
+        self.receiver.remember(uplink, sequence, frame.bytes());
         let taken = self.receiver.on_frame(now, uplink, sequence, frame);
         // Whoever has seen a frame can send it again, with the address of any uplink, or be faster by that. A control
         // message tells by which uplink it was sent, and nobody can change that if it is sealed: there it alone is a

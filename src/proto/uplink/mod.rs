@@ -64,6 +64,9 @@ impl fmt::Debug for UplinkName {
 pub struct UplinkId(u8);
 
 impl UplinkId {
+    /// Number 0.
+    pub const FIRST: Self = Self(0);
+
     /// The uplink with this number, if there can be one.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {

@@ -10,28 +10,33 @@
 //!        28 next sequence (4) 32 heard (2)             34 TAP MTU (2)
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
-//!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again,
-//!                             4 that the uplink is metered
+//!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again, 4 that the uplink is
+//!                             metered, 8 that parities are sent
 //!                   66 zero padding (2): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
 //!           bye     nothing
 //!           feedback  see [`super::feedback`]
+//!           parity    has another head, see [`super::parity`]
 //! ```
 
 use bytes::{Buf, BufMut};
 
 use super::feedback::{FEEDBACK_LENGTH_MAX, Feedback};
+use super::parity::{PARITY_HEAD_LENGTH, ParityHead, SHARE_MAX};
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::uplink::{UPLINK_NAME_MAX, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 
-const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
+/// What a parity has where the others have their kind.
+pub(super) const PARITY_KIND: u8 = 6;
 const HEAD_LENGTH: usize = 36;
 const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
 const PROBE_PADDING: usize = 2;
 const FLAG_WANTS_FEEDBACK: u8 = 1;
 const FLAG_RECOVERS: u8 = 2;
 const FLAG_METERED: u8 = 4;
+const FLAG_PROTECTS: u8 = 8;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
@@ -81,6 +86,8 @@ pub enum Message {
         recovers: bool,
         /// Whether the uplink is to be used only where the others do not suffice.
         is_metered: bool,
+        /// Whether it sends parities, since what is lost cannot be sent again in time.
+        protects: bool,
     },
     /// Answers a probe.
     Reply {
@@ -131,21 +138,45 @@ const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH
 
 /// A control message, put together in place, with room in front for a header and behind for a trailer.
 #[derive(Clone, Debug)]
-pub struct ControlBytes {
-    bytes: [u8; DATAGRAM_LENGTH_MAX],
+pub struct ControlBytes<B = [u8; DATAGRAM_LENGTH_MAX]> {
+    bytes: B,
     body_length: usize,
 }
 
-impl ControlBytes {
+/// The same with room for a parity.
+pub type ParityBytes = ControlBytes<Box<[u8]>>;
+
+impl ParityBytes {
+    /// Room, and nothing in it.
+    #[must_use]
+    pub fn room() -> Self {
+        let length = super::CONTROL_HEADER_LENGTH + PARITY_HEAD_LENGTH + SHARE_MAX + TRAILER_LENGTH_MAX;
+        Self { bytes: vec![0; length].into(), body_length: 0 }
+    }
+
+    /// Puts a parity in.
+    ///
+    /// # Panics
+    /// If it is longer than [`SHARE_MAX`].
+    pub fn put(&mut self, head: ParityHead, parity: &[u8]) {
+        let body = &mut self.bytes[super::CONTROL_HEADER_LENGTH..];
+        self.body_length = PARITY_HEAD_LENGTH + parity.len();
+        body[..PARITY_HEAD_LENGTH].copy_from_slice(&head.emit());
+        body[PARITY_HEAD_LENGTH..self.body_length].copy_from_slice(parity);
+    }
+}
+
+impl<B: AsMut<[u8]>> ControlBytes<B> {
     /// The whole datagram, without keys: GRE header with this `counter`, message and checksum.
     #[must_use]
     pub fn plaintext(&mut self, counter: u32) -> &[u8] {
-        self.bytes[..super::CONTROL_HEADER_LENGTH].copy_from_slice(&super::control_header(counter));
         let checked = super::CONTROL_HEADER_LENGTH + self.body_length;
-        let checksum = super::control_checksum(&self.bytes[..checked]);
+        let bytes = self.bytes.as_mut();
+        bytes[..super::CONTROL_HEADER_LENGTH].copy_from_slice(&super::control_header(counter));
+        let checksum = super::control_checksum(&bytes[..checked]);
         let length = checked + checksum.len();
-        self.bytes[checked..length].copy_from_slice(&checksum);
-        &self.bytes[..length]
+        bytes[checked..length].copy_from_slice(&checksum);
+        &bytes[..length]
     }
 
     /// Room for a header, the message, and room for a trailer of `trailer_length` bytes: to be sealed in place.
@@ -155,7 +186,8 @@ impl ControlBytes {
     #[must_use]
     pub fn datagram_mut(&mut self, trailer_length: usize) -> &mut [u8] {
         assert!(trailer_length <= TRAILER_LENGTH_MAX);
-        &mut self.bytes[..super::CONTROL_HEADER_LENGTH + self.body_length + trailer_length]
+        let length = super::CONTROL_HEADER_LENGTH + self.body_length + trailer_length;
+        &mut self.bytes.as_mut()[..length]
     }
 }
 
@@ -196,7 +228,16 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
+        Message::Probe {
+            next_in_micros,
+            sent_packets,
+            weight,
+            name,
+            wants_feedback,
+            recovers,
+            is_metered,
+            protects,
+        } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -204,8 +245,12 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(*weight);
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
-            let flags =
-                [(*wants_feedback, FLAG_WANTS_FEEDBACK), (*recovers, FLAG_RECOVERS), (*is_metered, FLAG_METERED)];
+            let flags = [
+                (*wants_feedback, FLAG_WANTS_FEEDBACK),
+                (*recovers, FLAG_RECOVERS),
+                (*is_metered, FLAG_METERED),
+                (*protects, FLAG_PROTECTS),
+            ];
             out.put_u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             out.put_bytes(0, PROBE_PADDING);
         }
@@ -284,17 +329,24 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     fields.copy_to_slice(&mut name);
     let flags = fields.get_u8();
     let (wants_feedback, recovers) = (flags & FLAG_WANTS_FEEDBACK != 0, flags & FLAG_RECOVERS != 0);
-    let is_metered = flags & FLAG_METERED != 0;
+    let (is_metered, protects) = (flags & FLAG_METERED != 0, flags & FLAG_PROTECTS != 0);
     let mut padding = [0; PROBE_PADDING];
     fields.copy_to_slice(&mut padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
     let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
-    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED) == 0;
+    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED | FLAG_PROTECTS) == 0;
     match name {
-        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => {
-            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered })
-        }
+        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => Ok(Message::Probe {
+            next_in_micros,
+            sent_packets,
+            weight,
+            name,
+            wants_feedback,
+            recovers,
+            is_metered,
+            protects,
+        }),
         _ => Err(DropReason::ControlMalformed),
     }
 }
@@ -342,15 +394,18 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 3]>()).prop_map(
-                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered])| Message::Probe {
-                    next_in_micros,
-                    sent_packets,
-                    weight,
-                    name: UplinkName::new(&name).expect("the pattern makes lawful names"),
-                    wants_feedback,
-                    recovers,
-                    is_metered,
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 4]>()).prop_map(
+                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered, protects])| {
+                    Message::Probe {
+                        next_in_micros,
+                        sent_packets,
+                        weight,
+                        name: UplinkName::new(&name).expect("the pattern makes lawful names"),
+                        wants_feedback,
+                        recovers,
+                        is_metered,
+                        protects,
+                    }
                 }
             ),
             (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
@@ -433,7 +488,7 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false });
+            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false, protects: false });
             let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
             prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }

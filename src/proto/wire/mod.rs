@@ -26,6 +26,7 @@
 
 pub mod control;
 pub mod feedback;
+pub mod parity;
 
 use super::stats::DropReason;
 

@@ -124,6 +124,7 @@ impl Oracle {
             length: length as u16,
             is_sent: false,
             is_resent: false,
+            is_restored: false,
             came_by: UplinkSet::EMPTY,
             taken: None,
         });
@@ -199,6 +200,25 @@ impl Oracle {
         // Also of others: where all were silent, one that is heard again excuses them.
         for uplink in arrived.silent.iter() {
             receiver.silent[uplink.index()] = Some(arrived.clock);
+        }
+    }
+
+    /// A frame was made up at an end.
+    ///
+    /// # Errors
+    /// If there never was such a one.
+    pub fn on_restored(&mut self, to: usize, frame: &Bytes) -> Verdict {
+        self.receivers[to].handed += 1;
+        match frame::read(frame) {
+            Some((from, number)) if from != to && number < self.next_number(from) => {
+                self.streams[from].offers[number as usize].is_restored = true;
+                Ok(())
+            }
+            _ => {
+                // Without keys: of what was spoiled on its way.
+                self.spoiled.push(frame.clone());
+                self.check(self.is_deceived(to), || format!("end {to} made up {frame:02x?}, which was never sent"))
+            }
         }
     }
 
@@ -294,7 +314,9 @@ impl Oracle {
                 {
                     true
                 }
-                Some(DropReason::Duplicate) => !offer.came_by.without(UplinkSet::only(arrived.uplink)).is_empty(),
+                Some(DropReason::Duplicate) => {
+                    offer.is_restored || !offer.came_by.without(UplinkSet::only(arrived.uplink)).is_empty()
+                }
                 Some(DropReason::FrameReplayed) => offer.came_by.contains(arrived.uplink),
                 Some(DropReason::Late) => self.is_late(arrived, number, &offer),
                 Some(DropReason::UnknownSource) => !arrived.is_known_source,

@@ -38,6 +38,8 @@ pub struct Offer {
     pub(super) is_sent: bool,
     /// Whether the core sent it again.
     pub(super) is_resent: bool,
+    /// Whether it was made up at the receiver.
+    pub(super) is_restored: bool,
     /// The uplinks by which it has come to the receiver, whatever became of it.
     pub(super) came_by: UplinkSet,
     /// When a copy was taken on by the receiver, by its clock, and in which of its lives.

@@ -63,3 +63,40 @@ fn loss_is_counted_for_the_uplink_that_loses() {
         }
     }
 }
+
+/// By when it is known what the links lose: a round trip after a second of it.
+const LOSS_KNOWN_MS: u64 = 2_000;
+
+/// By satellite: the round trip is far longer than the window, so that nothing can be sent again in time.
+fn satellites(share: PartsPerMillion) -> [CourseUplink; 2] {
+    [link("leo", 280).rate(mbit(20)).losing(share), link("geo", 300).rate(mbit(20)).losing(share)]
+}
+
+#[test]
+fn what_cannot_be_sent_again_in_time_is_made_up_from_parities() {
+    for share in [PartsPerMillion(5_000), LOSSY] {
+        let runs = runs(&stream(mbit(8)).over(satellites(share)).window_fixed(ms(200)));
+        let lost: usize = runs.iter().map(|run| run.lost_from(LOSS_KNOWN_MS)).sum();
+        let offered: u64 = runs.iter().map(|run| run.figures().offered).sum();
+        assert!(lost as u64 * FRAMES_PER_LOST <= offered, "{lost} of {offered} lost: {}", runs[0]);
+        for run in &runs {
+            assert!(run.figures().p50 < 290 * MILLISECOND, "held no longer than it takes: {run}");
+        }
+    }
+}
+
+#[test]
+fn parities_cost_little_where_nothing_is_lost() {
+    for run in runs(&stream(mbit(8)).over(satellites(PartsPerMillion(0))).window_fixed(ms(200))) {
+        // 2.3% once that is known, and before, as if some were lost.
+        let parities = run.parities() as f64 * 100.0 / run.figures().offered as f64;
+        assert!((2.0..4.5).contains(&parities), "{parities}%: {run}");
+    }
+}
+
+#[test]
+fn no_parities_are_sent_where_all_can_be_sent_again() {
+    for run in runs(&stream(mbit(8)).over(near_and_far_of(mbit(10)).map(|link| link.losing(LOSSY)))) {
+        assert_eq!(run.parities(), 0, "{run}");
+    }
+}

@@ -28,6 +28,8 @@ pub(super) struct Run {
     sender: SenderCounters,
     /// When the first and the last of the frames were offered that were lost or late, in milliseconds of the stream.
     trouble_ms: Option<(u64, u64)>,
+    /// When each of the frames that were lost was offered, in milliseconds of the stream.
+    lost_ms: Vec<u64>,
     /// While the stream flowed: the first when it began, and the last when it ended.
     looks: Vec<Look>,
 }
@@ -62,7 +64,15 @@ pub(super) fn run(course: &Course, seed: u64) -> Run {
     let report = world.run().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     let outcome = Outcome::of(course, seed, DEADLINE, &world, &report);
     let sender = world.sender_counters(BOX).unwrap_or_default();
-    let run = Run { seed, outcome, course: course.clone(), sender, trouble_ms: trouble(world.stream(UP)), looks };
+    let run = Run {
+        seed,
+        outcome,
+        course: course.clone(),
+        sender,
+        trouble_ms: trouble(world.stream(UP)),
+        lost_ms: lost(world.stream(UP)),
+        looks,
+    };
     // Whatever the links are like, TCP sees no reordering.
     assert_eq!(run.figures().out_of_order, 0, "{run}");
     run
@@ -73,6 +83,11 @@ fn trouble(stream: &Stream) -> Option<(u64, u64)> {
     let troubled =
         || stream.offers.iter().filter(|offer| !is_in_time(offer)).map(|offer| (offer.at - BEGIN) / MILLISECOND);
     troubled().next().zip(troubled().next_back())
+}
+
+fn lost(stream: &Stream) -> Vec<u64> {
+    let lost = stream.offers.iter().filter(|offer| offer.delivered_at.is_none());
+    lost.map(|offer| (offer.at - BEGIN) / MILLISECOND).collect()
 }
 
 fn look(world: &World) -> Vec<UplinkLook> {
@@ -91,6 +106,16 @@ impl Run {
     /// What came of the stream.
     pub fn figures(&self) -> &Figures {
         &self.outcome.figures
+    }
+
+    /// Parities that the box has sent.
+    pub fn parities(&self) -> u64 {
+        self.sender.parities
+    }
+
+    /// How many of the frames offered since then were lost.
+    pub fn lost_from(&self, time_ms: u64) -> usize {
+        self.lost_ms.iter().filter(|at| **at >= time_ms).count()
     }
 
     /// Whether at least this share of the frames was delivered, in percent.

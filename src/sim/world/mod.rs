@@ -318,6 +318,13 @@ impl World {
                 HandshakeDestination::Path(path) => self.transmit_to(path, bytes),
             }
         }
+        while let Some(endpoint) = &mut self.ends[end].endpoint
+            && let Some((uplink, sequence, bytes)) = endpoint.poll_restored(0)
+        {
+            let bytes = Bytes::copy_from_slice(bytes);
+            self.oracle.on_restored(end, &bytes)?;
+            endpoint.tunnel_mut(0).handle_restored(clock, uplink, sequence, bytes);
+        }
         while let Some(delivered) = self.ends[end].tunnel_mut().and_then(|tunnel| tunnel.poll_deliver()) {
             self.oracle.on_delivered(end, clock, &delivered)?;
         }
