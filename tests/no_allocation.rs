@@ -87,7 +87,7 @@ impl Datagram for Packet {
     }
 }
 
-fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
+fn tunnel(role: Role, mode: Mode, window: Duration) -> Tunnel<Packet> {
     let uplink = |name| UplinkSettings::named(UplinkName::new(name).expect("lawful"));
     Tunnel::new(
         Instant::ZERO,
@@ -96,7 +96,7 @@ fn tunnel(role: Role, mode: Mode) -> Tunnel<Packet> {
             epoch: if role == Role::Box { 1 } else { 2 },
             first_sequence: 0,
             scheduler: SchedulerConfig::new(mode),
-            window: Some(Duration::from_millis(40)),
+            window: Some(window),
             window_follows: false,
             probe_interval: Duration::from_millis(20),
             tap_mtu: 1450,
@@ -118,14 +118,14 @@ fn arrival(role: Role, uplink: UplinkId) -> Arrival {
     }
 }
 
-/// One tunnel's turn: takes what has come, and lets out what it wants sent; every 97th datagram is lost.
+/// One tunnel's turn: takes what has come, and lets out what it wants sent, which takes `delay`; every 97th datagram is lost.
 fn turn(
     now: Instant,
     role: Role,
     tunnel: &mut Tunnel<Packet>,
     inbox: &mut Flying,
     outbox: &mut Flying,
-    count: &mut u64,
+    (count, delay): (&mut u64, Duration),
 ) {
     while inbox.front().is_some_and(|(at, ..)| *at <= now) {
         let Some((_, uplink, packet)) = inbox.pop_front() else { break };
@@ -138,7 +138,7 @@ fn turn(
         *count += 1;
         if !count.is_multiple_of(97) {
             // The second uplink is slower; for simplicity both arrive by one queue, a step apart.
-            outbox.push_back((now + Duration::from_millis(u64::from(uplink.number())), uplink, packet));
+            outbox.push_back((now + delay + Duration::from_millis(u64::from(uplink.number())), uplink, packet));
         }
     };
     while let Some(frame) = tunnel.poll_frame() {
@@ -148,6 +148,13 @@ fn turn(
     while let Some(mut control) = tunnel.poll_control() {
         fly(control.uplink, Packet::of(&[control.plaintext()]));
     }
+    while let Some(mut parity) = tunnel.poll_parity() {
+        fly(parity.uplink, Packet::of(&[parity.plaintext()]));
+    }
+    while let Some((uplink, sequence, bytes)) = tunnel.poll_restored() {
+        let packet = Packet::of(&[bytes]);
+        tunnel.handle_restored(now, uplink, sequence, packet);
+    }
     while tunnel.poll_deliver().is_some() {}
     while tunnel.poll_event().is_some() {}
 }
@@ -155,20 +162,13 @@ fn turn(
 #[test]
 fn the_core_allocates_nothing_for_a_packet() {
     for mode in Mode::ALL {
-        let mut ends = [tunnel(Role::Box, mode), tunnel(Role::Gateway, mode)];
+        let mut ends = pair(mode, Duration::from_millis(40));
         let mut flying = [Flying::with_capacity(1 << 12), Flying::with_capacity(1 << 12)];
         let mut count = 0;
-        for number in [0, 1] {
-            ends[0].handle_uplink_attached(Instant::ZERO, UplinkId::new(number).expect("within range"));
-        }
         let before = ALLOCATIONS.with(Cell::get);
         for step in 0..20_000_u64 {
             let now = Instant::from_nanos(step * 500_000);
-            let frame = Packet::of(&[&step.to_be_bytes(), &[0; 100]]);
-            ends.iter_mut().for_each(|end| end.handle_frame(now, frame));
-            let [to_box, to_gateway] = &mut flying;
-            turn(now, Role::Box, &mut ends[0], to_box, to_gateway, &mut count);
-            turn(now, Role::Gateway, &mut ends[1], to_gateway, to_box, &mut count);
+            step_both(now, step, &mut ends, &mut flying, (&mut count, Duration::ZERO));
         }
         let allocations = ALLOCATIONS.with(Cell::get) - before;
         assert!(ends[1].counters().delivered.packets > 19_000, "{mode:?}: {:?}", ends[1].counters());
@@ -176,11 +176,52 @@ fn the_core_allocates_nothing_for_a_packet() {
     }
 }
 
+#[test]
+fn the_core_allocates_nothing_to_make_parities_and_frames_of_them() {
+    let mut ends = pair(Mode::Adaptive, Duration::from_millis(100));
+    let mut flying = [Flying::with_capacity(1 << 12), Flying::with_capacity(1 << 12)];
+    let (mut count, mut before) = (0, 0);
+    for step in 0..20_000_u64 {
+        // The first parity is what room is made for them with.
+        if step == 10_000 {
+            before = ALLOCATIONS.with(Cell::get);
+        }
+        let now = Instant::from_nanos(step * 500_000);
+        step_both(now, step, &mut ends, &mut flying, (&mut count, Duration::from_millis(200)));
+    }
+    let allocations = ALLOCATIONS.with(Cell::get) - before;
+    assert!(ends[1].counters().receive.restored > 100, "{:?}", ends[1].counters());
+    assert_eq!(allocations, 0);
+}
+
+fn pair(mode: Mode, window: Duration) -> [Tunnel<Packet>; 2] {
+    let mut ends = [tunnel(Role::Box, mode, window), tunnel(Role::Gateway, mode, window)];
+    for number in [0, 1] {
+        ends[0].handle_uplink_attached(Instant::ZERO, UplinkId::new(number).expect("within range"));
+    }
+    ends
+}
+
+/// A frame for each end, and each end's turn.
+fn step_both(
+    now: Instant,
+    step: u64,
+    ends: &mut [Tunnel<Packet>; 2],
+    flying: &mut [Flying; 2],
+    (count, delay): (&mut u64, Duration),
+) {
+    let frame = Packet::of(&[&[0; 12], &step.to_be_bytes(), &[0; 88]]);
+    ends.iter_mut().for_each(|end| end.handle_frame(now, frame));
+    let [to_box, to_gateway] = flying;
+    turn(now, Role::Box, &mut ends[0], to_box, to_gateway, (count, delay));
+    turn(now, Role::Gateway, &mut ends[1], to_gateway, to_box, (count, delay));
+}
+
 fn sealed_pair(host: &mut CountingHost) -> [Endpoint<Packet>; 2] {
     let [initiator, responder] = securities(host, Ciphers::ALL);
     [
-        Endpoint::new(vec![tunnel(Role::Box, Mode::Broadcast)], initiator),
-        Endpoint::new(vec![tunnel(Role::Gateway, Mode::Broadcast)], responder),
+        Endpoint::new(vec![tunnel(Role::Box, Mode::Broadcast, Duration::from_millis(40))], initiator),
+        Endpoint::new(vec![tunnel(Role::Gateway, Mode::Broadcast, Duration::from_millis(40))], responder),
     ]
 }
 
