@@ -43,6 +43,36 @@ fn what_every_uplink_loses_now_and_then_comes_all_the_same() {
     assert!(taken > 10, "the links did lose: {report:#}");
 }
 
+/// Far away, and lossy.
+const SATELLITES: &str = r#"
+name = "satellites"
+duration = "8s"
+traffic = { kind = "cbr", rate = "8mbit" }
+[[uplink]]
+name = "leo"
+delay = "280ms"
+loss = "2%"
+[[uplink]]
+name = "geo"
+delay = "300ms"
+loss = "2%"
+"#;
+
+#[test]
+fn what_cannot_be_sent_again_in_time_is_made_up() {
+    if !may_run() {
+        return;
+    }
+    for key in ["", "--sealed"] {
+        let report = run_scenario(SATELLITES, &format!("--mode adaptive --window 200ms {key}"));
+        assert_in_order_and_once(&report);
+        let taken: u64 = [0, 1].map(|uplink| report["uplinks"][uplink]["up"]["lost"].as_u64().expect("a count")).iter().sum();
+        assert!(taken > 60, "the links did lose: {report:#}");
+        // In the first second nobody knows how much is lost.
+        assert!(count(&report, "lost") * 10 < taken, "{report:#}");
+    }
+}
+
 /// Two links of 10 Mbit/s with long queues.
 const SLOW: &str = r#"
 name = "slow"
