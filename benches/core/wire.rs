@@ -52,6 +52,7 @@ fn parse_and_emit_probe(bencher: Bencher) {
         wants_feedback: true,
         recovers: true,
         is_metered: false,
+        is_spent: false,
     };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();

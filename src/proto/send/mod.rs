@@ -24,6 +24,7 @@ pub mod peer_time;
 pub mod queue;
 pub mod recovery;
 pub mod redundancy;
+mod reserve;
 pub mod route;
 mod shares;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
 use queue::{Kind, Queue, Waiting};
 use redundancy::Rule;
+use reserve::Reserve;
 use route::{Limits, Route};
 use shares::Shares;
 
@@ -114,7 +116,9 @@ pub struct Sender<F> {
     queue: Queue<F>,
     flight: Flight,
     routes: [Route; UPLINKS_MAX],
+    /// The uplinks that are used: [`reserve`] says which of those that can be.
     usable: UplinkSet,
+    reserve: Reserve,
     /// Numbers that are to be sent again, the lowest first.
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
@@ -152,6 +156,7 @@ impl<F> Sender<F> {
             flight: Flight::new(next),
             routes: std::array::from_fn(|number| UplinkId::new(number as u8).map(Route::new).unwrap_or_default()),
             usable: UplinkSet::EMPTY,
+            reserve: Reserve::default(),
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
             shares: Shares::default(),
@@ -184,7 +189,7 @@ impl<F> Sender<F> {
         &self.routes[uplink.index()]
     }
 
-    /// The uplinks that can be used.
+    /// The uplinks that are used.
     #[must_use]
     pub const fn usable(&self) -> UplinkSet {
         self.usable
@@ -218,8 +223,7 @@ impl<F> Sender<F> {
 
     /// These uplinks can be used; what was on its way by others is sent again.
     pub fn set_usable(&mut self, usable: UplinkSet) {
-        let fallen = self.usable.without(usable);
-        self.usable = usable;
+        let fallen = self.set_reachable(usable);
         if fallen.is_empty() {
             return;
         }

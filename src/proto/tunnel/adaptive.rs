@@ -12,7 +12,7 @@ use crate::proto::send::{Resend, Sender, SenderCounters, Terms};
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::uplink::monitor::Uplink;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
 use crate::proto::wire::control::{Head, Message};
 use crate::proto::wire::feedback::Feedback;
 
@@ -42,10 +42,14 @@ impl<F> Outbound<F> {
         }
     }
 
-    pub(super) fn refresh(&mut self, standing: &Standing) {
+    /// The uplinks have changed, or which of them are `spent`.
+    pub(super) fn refresh(&mut self, standing: &Standing, spent: UplinkSet) {
         match self {
-            Self::AtOnce(scheduler) => scheduler.refresh(standing),
-            Self::Adaptive(sender) => sender.set_usable(standing.best),
+            Self::AtOnce(scheduler) => scheduler.refresh(&standing.sparing(spent)),
+            Self::Adaptive(sender) => {
+                sender.set_spent(spent);
+                sender.set_usable(standing.best);
+            }
         }
     }
 
@@ -195,8 +199,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let (feedback, has_gap) = self.receiver.feedback(now);
         let goes_twice = self.feedback_clock.on_report(now, has_gap);
-        let [first, second] = Standing::of(&self.uplinks, self.known).two_best_by_round_trip();
-        for uplink in first.into_iter().chain(second.filter(|_| goes_twice)) {
+        let standing = Standing::of(&self.uplinks, self.known).sparing(self.resting(now));
+        let [first, second] = standing.two_best_by_round_trip();
+        let alarmed = self.alarmed(now, Duration::from_micros(feedback.hold_micros.into()));
+        let by: UplinkSet = first.into_iter().chain(second.filter(|_| goes_twice)).chain(alarmed.iter()).collect();
+        for uplink in by.iter() {
             self.say(now, uplink, &Message::Feedback(feedback));
         }
     }

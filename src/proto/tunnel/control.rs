@@ -11,7 +11,7 @@ use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
-use crate::proto::uplink::{UplinkId, UplinkName};
+use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
 use crate::proto::wire::control::{self, Head, Message, Report};
 
 /// The gateway forgets an uplink's address after this long without a word from it.
@@ -26,6 +26,7 @@ struct Probe {
     wants_feedback: bool,
     recovers: bool,
     is_metered: bool,
+    is_spent: bool,
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
@@ -159,13 +160,22 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
+            Message::Probe {
+                next_in_micros,
+                sent_packets,
+                weight,
+                name,
+                wants_feedback,
+                recovers,
+                is_metered,
+                is_spent,
+            } => {
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
                 self.on_probe(
                     now,
                     uplink,
-                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered },
+                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered, is_spent },
                 );
             }
             Message::Reply { echo_sent_at, echo_sent_packets, received } => {
@@ -195,6 +205,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if self.role == Role::Gateway {
             let limits = Limits { rate_max: None, is_metered: probe.is_metered };
             self.outbound.set_terms(uplink, Terms { limits, weight: probe.weight });
+            self.set_spent(now, uplink, probe.is_spent);
         }
         let reply =
             Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
@@ -240,15 +251,26 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// Probes every uplink that can be probed.
     pub(super) fn probe_all(&mut self, now: Instant) {
-        let next_in = self.probe_clock.beat(now);
-        let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
+        self.probe_clock.beat(now);
+        let spared = if self.probe_clock.beats_for_spared(now) { UplinkSet::EMPTY } else { self.spent };
         let (wants_feedback, recovers) = (self.is_adaptive(), self.announce_recovery(now));
-        for uplink in self.attached().iter() {
+        for uplink in self.attached().without(spared).iter() {
+            let (next_in, _) = self.pace(uplink);
+            let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
             let sent_packets = sent.packets;
+            let is_spent = self.role == Role::Box && self.spent.contains(uplink);
             let is_metered = self.role == Role::Box && self.outbound.is_metered(uplink);
-            let probe =
-                Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered };
+            let probe = Message::Probe {
+                next_in_micros,
+                sent_packets,
+                weight,
+                name,
+                wants_feedback,
+                recovers,
+                is_metered,
+                is_spent,
+            };
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.

@@ -11,7 +11,7 @@
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
 //!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again,
-//!                             4 that the uplink is metered
+//!                             4 that the uplink is metered, 16 that its data budget is spent
 //!                   66 zero padding (2): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
@@ -32,6 +32,7 @@ const PROBE_PADDING: usize = 2;
 const FLAG_WANTS_FEEDBACK: u8 = 1;
 const FLAG_RECOVERS: u8 = 2;
 const FLAG_METERED: u8 = 4;
+const FLAG_SPENT: u8 = 16;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
@@ -81,6 +82,8 @@ pub enum Message {
         recovers: bool,
         /// Whether the uplink is to be used only where the others do not suffice.
         is_metered: bool,
+        /// Whether the uplink is to be used only where no other can be.
+        is_spent: bool,
     },
     /// Answers a probe.
     Reply {
@@ -196,7 +199,16 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered } => {
+        Message::Probe {
+            next_in_micros,
+            sent_packets,
+            weight,
+            name,
+            wants_feedback,
+            recovers,
+            is_metered,
+            is_spent,
+        } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -204,8 +216,12 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(*weight);
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
-            let flags =
-                [(*wants_feedback, FLAG_WANTS_FEEDBACK), (*recovers, FLAG_RECOVERS), (*is_metered, FLAG_METERED)];
+            let flags = [
+                (*wants_feedback, FLAG_WANTS_FEEDBACK),
+                (*recovers, FLAG_RECOVERS),
+                (*is_metered, FLAG_METERED),
+                (*is_spent, FLAG_SPENT),
+            ];
             out.put_u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
             out.put_bytes(0, PROBE_PADDING);
         }
@@ -284,17 +300,24 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     fields.copy_to_slice(&mut name);
     let flags = fields.get_u8();
     let (wants_feedback, recovers) = (flags & FLAG_WANTS_FEEDBACK != 0, flags & FLAG_RECOVERS != 0);
-    let is_metered = flags & FLAG_METERED != 0;
+    let (is_metered, is_spent) = (flags & FLAG_METERED != 0, flags & FLAG_SPENT != 0);
     let mut padding = [0; PROBE_PADDING];
     fields.copy_to_slice(&mut padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
     let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
-    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED) == 0;
+    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED | FLAG_SPENT) == 0;
     match name {
-        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => {
-            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, wants_feedback, recovers, is_metered })
-        }
+        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => Ok(Message::Probe {
+            next_in_micros,
+            sent_packets,
+            weight,
+            name,
+            wants_feedback,
+            recovers,
+            is_metered,
+            is_spent,
+        }),
         _ => Err(DropReason::ControlMalformed),
     }
 }
@@ -342,15 +365,18 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 3]>()).prop_map(
-                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered])| Message::Probe {
-                    next_in_micros,
-                    sent_packets,
-                    weight,
-                    name: UplinkName::new(&name).expect("the pattern makes lawful names"),
-                    wants_feedback,
-                    recovers,
-                    is_metered,
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 4]>()).prop_map(
+                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered, is_spent])| {
+                    Message::Probe {
+                        next_in_micros,
+                        sent_packets,
+                        weight,
+                        name: UplinkName::new(&name).expect("the pattern makes lawful names"),
+                        wants_feedback,
+                        recovers,
+                        is_metered,
+                        is_spent,
+                    }
                 }
             ),
             (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
@@ -433,7 +459,7 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false });
+            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false, is_spent: false });
             let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
             prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }

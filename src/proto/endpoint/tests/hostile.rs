@@ -190,6 +190,7 @@ fn what_is_not_sealed_is_dropped_where_there_are_keys() {
             wants_feedback: false,
             recovers: false,
             is_metered: false,
+            is_spent: false,
         };
         let head = wire::control::Head {
             uplink: uplink(0),

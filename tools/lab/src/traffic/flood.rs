@@ -186,6 +186,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             wants_feedback: false,
             recovers: false,
             is_metered: false,
+            is_spent: false,
         },
         0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received },
         1 => Message::Report(report),
