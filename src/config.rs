@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::scheduler::SchedulerConfig;
@@ -105,6 +106,17 @@ pub struct UplinkConfig {
     pub weight: u8,
     /// How far it may be used in `adaptive`.
     pub limits: Limits,
+    /// How much it may carry in a month, if that is limited.
+    pub budget: Option<Budget>,
+}
+
+/// How much an uplink may carry in a month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes of IP packet, both ways together.
+    pub bytes: u64,
+    /// The day of the month on which it begins anew, in UTC: 1 to 28.
+    pub day: u8,
 }
 
 /// What the kernel is asked to do for many packets at once instead of for each (`--offload`).
@@ -202,6 +214,8 @@ pub struct BoxConfig {
     pub gateway: HostPort,
     /// 1 to [`crate::proto::uplink::UPLINKS_MAX`] uplinks; an uplink's place here is its number on the wire.
     pub uplinks: Vec<UplinkConfig>,
+    /// Where it is kept what uplinks have carried, if any of them has a budget.
+    pub usage_file: Option<PathBuf>,
     /// The keys, or the choice to have none.
     pub security: BoxSecurity,
 }

@@ -1,4 +1,4 @@
-//! Numbers with units, as people write them: `40ms`, `6mbit`.
+//! Numbers with units, as people write them: `40ms`, `6mbit`, `50gb`.
 
 use std::time::Duration;
 
@@ -39,6 +39,31 @@ pub fn parse_rate(text: &str) -> Result<u64, String> {
     Ok(rate.round() as u64)
 }
 
+/// Parses an amount of data in bytes: a number, and `mb`, `gb` or `tb`, in any case; decimal multiples, as providers count
+/// (1 gb is 1,000,000,000 bytes).
+///
+/// # Errors
+/// A sentence that says what is wrong and shows a right one.
+pub fn parse_amount(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let wrong = || format!("'{text}' is not an amount of data such as '50gb' or '500mb'");
+    let factor = match unit.trim() {
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "" if !number.is_empty() => return Err(format!("'{text}' has no unit: write '{text}gb' or '{text}mb'")),
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let amount = number * factor;
+    if !(1e6..=1e15).contains(&amount) {
+        return Err(format!("'{text}' is out of range: from 1mb to 1000tb"));
+    }
+    Ok(amount.round() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,11 +92,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn amounts_are_decimal_bytes() {
+        for (text, amount) in
+            [("50gb", 50_000_000_000), ("500mb", 500_000_000), ("1.5TB", 1_500_000_000_000), ("2 gb", 2_000_000_000)]
+        {
+            assert_eq!(parse_amount(text), Ok(amount), "{text}");
+        }
+        assert!(parse_amount("50").expect_err("no unit").contains("'50gb'"));
+        for wrong in ["", "gb", "50gib", "50gbit", "-1gb", "0.5mb", "1001tb", "1.2.3gb", "."] {
+            assert!(parse_amount(wrong).is_err(), "{wrong}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_them_panic(text: String) {
             let _ = parse_duration(&text);
             let _ = parse_rate(&text);
+            let _ = parse_amount(&text);
         }
 
         #[test]

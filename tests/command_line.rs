@@ -55,6 +55,9 @@ fn a_box_command_line_that_cannot_be_obeyed_is_told_in_one_line() {
         ("--uplink dev=a,weight=0", &["weight", "255"]),
         ("--uplink dev=a,source=x", &["source", "x"]),
         ("--uplink dev=a,dev=b", &["twice"]),
+        ("--uplink dev=a,budget=50", &["'50'", "50gb"]),
+        ("--uplink dev=a,budget=50gb,budget-day=31", &["budget-day", "31", "28"]),
+        ("--uplink dev=a,budget-day=15", &["budget-day", "budget="]),
         ("--config /nonexistent.toml", &["/nonexistent.toml"]),
         ("--peer abc", &["--peer", "44 characters", "braidctl keygen"]),
         ("--cipher rot13", &["--cipher", "aes-256-gcm", "chacha20-poly1305", "auto"]),
@@ -74,6 +77,7 @@ fn flags_that_would_do_nothing_or_contradict_are_refused() {
         ("--mode active-backup --primary dsl", &["dsl", "none of the uplinks"]),
         ("--mode active-backup --primary-reselect always", &["--primary-reselect", "--primary"]),
         ("--uplink dev=lo", &["two uplinks", "name="]),
+        ("--usage-file braid.usage", &["--usage-file", "budget="]),
     ] {
         let said = refusal(BOX, &format!("{BOX_MINIMUM} {more}"), 2);
         assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{more}: {said}");
@@ -173,6 +177,24 @@ fn what_fails_at_run_time_exits_with_one() {
         let said = refusal(program, &arguments, 1);
         assert!(culprits.iter().all(|culprit| said.contains(culprit)), "{arguments}: {said}");
     }
+}
+
+#[test]
+fn a_file_of_usage_that_cannot_be_had_or_understood_is_told_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(of("cut"), "braid-usage=1 name=lo").expect("written");
+    for (path, culprits) in [
+        (of("no/such/braid.usage"), &["cannot make", "make the folder"][..]),
+        (of(""), &["cannot open", "directory"]),
+        (of("cut"), &["cannot understand", "shorter", "delete it"]),
+    ] {
+        let budget = BOX_MINIMUM.replace("dev=lo", "dev=lo,budget=5gb");
+        let said = refusal(BOX, &format!("{budget} --usage-file {path}"), 1);
+        let is_told = said.contains(&path) && said.contains("--usage-file");
+        assert!(is_told && culprits.iter().all(|culprit| said.contains(culprit)), "{path}: {said}");
+    }
+    assert_eq!(fs::read_to_string(of("cut")).expect("there"), "braid-usage=1 name=lo");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use braid::proto::tunnel::Payload;
 use braid::proto::uplink::{UplinkId, UplinkName, UplinkSet};
-use braid::proto::wire::control::{self, Head, Message};
+use braid::proto::wire::control::{self, Head, Message, ProbeFlags};
 use braid::proto::wire::{Datagram, frame_header, parse};
 use divan::{Bencher, black_box};
 
@@ -49,10 +49,7 @@ fn parse_and_emit_probe(bencher: Bencher) {
         sent_packets: 1000,
         weight: 1,
         name,
-        wants_feedback: true,
-        recovers: true,
-        is_metered: false,
-        protects: false,
+        flags: ProbeFlags { wants_feedback: true, recovers: true, ..ProbeFlags::default() },
     };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser};
@@ -33,20 +33,29 @@ pub(super) struct BoxArguments {
     /// An uplink, by its interface; repeat it for each, up to 16. `name` (the interface's unless given) is for logs
     /// and --primary, `source` picks one of several addresses, `weight` (1 to 255) is its share in
     /// balance-rr, and among equally good ones in adaptive. In adaptive, `max-rate` (such as 5mbit) is the most that is
-    /// sent by it, and one that is `metered` is used only where the others do not suffice
+    /// sent by it, and one that is `metered` is used only where the others do not suffice. One that has carried its
+    /// `budget` (such as 50gb) is used only where no other can be, until the next `budget-day` of a month (1 to 28, the
+    /// 1st unless given; UTC)
     #[arg(
         long,
-        value_name = "dev=IF[,name=N][,source=IP][,weight=W][,max-rate=R][,metered]",
+        value_name = "dev=IF[,name=N][,source=IP][,weight=W][,max-rate=R][,metered][,budget=AMOUNT[,budget-day=N]]",
         value_parser = parse_uplink
     )]
     #[arg(action = ArgAction::Append)]
     uplink: Vec<UplinkConfig>,
+    /// Where it is kept what uplinks with a `budget` have carried, also when this end does not run; made if it is
+    /// missing [default: /var/lib/braid/TAP.usage]
+    #[arg(long, value_name = "FILE")]
+    usage_file: Option<PathBuf>,
     /// How long keys are used before new ones take their place, 1s to 2m [default: 2m]
     #[arg(long, value_name = "DURATION", value_parser = parse_rekey_interval)]
     rekey_interval: Option<Duration>,
     #[command(flatten)]
     tunnel: TunnelArguments,
 }
+
+/// Where it is kept what uplinks have carried, unless told otherwise.
+const USAGE_FOLDER: &str = "/var/lib/braid";
 
 /// What logs call the box that has no name.
 const ONLY_BOX: &str = "box";
@@ -158,8 +167,9 @@ impl BoxArguments {
         }
         let process = self.tunnel.process();
         let tunnel = self.tunnel.tunnel()?;
+        let usage_file = usage_file(self.usage_file, &self.uplink, &tunnel)?;
         let security = self.tunnel.keys.box_security(self.rekey_interval, files)?;
-        Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, security })
+        Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, usage_file, security })
     }
 }
 
@@ -309,6 +319,21 @@ fn misplaced(flag: &str, mode: Mode, modes: &[Mode]) -> UsageError {
 
 fn missing(flag: &str, what: &str) -> UsageError {
     UsageError::new(format!("{flag} is missing: {what} (see --help)"))
+}
+
+fn usage_file(
+    given: Option<PathBuf>,
+    uplinks: &[UplinkConfig],
+    tunnel: &TunnelConfig,
+) -> Result<Option<PathBuf>, UsageError> {
+    let is_needed = uplinks.iter().any(|uplink| uplink.budget.is_some());
+    if given.is_some() && !is_needed {
+        return Err(UsageError::new(
+            "--usage-file is for uplinks that have a budget, and none has: leave it out, or add budget=... to an --uplink",
+        ));
+    }
+    let usual = || Path::new(USAGE_FOLDER).join(format!("{}.usage", tunnel.tap));
+    Ok(is_needed.then(|| given.unwrap_or_else(usual)))
 }
 
 fn check_uplinks(uplinks: &[UplinkConfig]) -> Result<(), UsageError> {

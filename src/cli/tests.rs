@@ -1,6 +1,6 @@
 use super::keys::KeyFile;
 use super::*;
-use crate::config::{BOXES_MAX, BoxEntry, BoxSecurity, GatewaySecurity, InterfaceName, Mtu, Offloads, Share};
+use crate::config::{BOXES_MAX, BoxEntry, BoxSecurity, Budget, GatewaySecurity, InterfaceName, Mtu, Offloads, Share};
 use crate::proto::scheduler::Mode;
 use crate::proto::send::redundancy::Rule;
 use crate::proto::send::route::Limits;
@@ -369,6 +369,39 @@ fn uplinks_have_caps_and_costs_in_adaptive() {
     let config = box_config(&format!("braid-box --config {path}")).expect("valid");
     assert_eq!(config.uplinks[0].limits, limits(Some(500_000), true));
     assert_eq!(config.tunnel.scheduler.redundancy, [Rule::Marked, Rule::Port(5004)]);
+}
+
+#[test]
+fn uplinks_have_monthly_budgets_and_a_file_that_keeps_their_use() {
+    let config = |text: &str| box_config(&format!("braid-box --gateway a --tap t0 --plaintext --uplink dev=lo,{text}"));
+    let budget = |text: &str| config(text).map(|config| config.uplinks[0].budget);
+    assert_eq!(budget("name=a").expect("valid"), None);
+    assert_eq!(budget("budget=50gb").expect("valid"), Some(Budget { bytes: 50_000_000_000, day: 1 }));
+    assert_eq!(
+        budget("budget-day=28,budget=1.5tb").expect("valid"),
+        Some(Budget { bytes: 1_500_000_000_000, day: 28 })
+    );
+    for (text, culprits) in [
+        ("budget=50", ["'50'", "50gb"]),
+        ("budget=50gb,budget=5gb", ["budget", "twice"]),
+        ("budget-day=3", ["'budget-day'", "'budget'"]),
+        ("budget=5gb,budget-day=29", ["29", "1 to 28"]),
+        ("budget=5gb,budget-day=0", ["'0'", "1 to 28"]),
+        ("name=a --usage-file u", ["--usage-file", "budget"]),
+    ] {
+        let error = config(text).expect_err(text);
+        assert!(culprits.iter().all(|culprit| error.contains(culprit)), "{error}");
+    }
+    let file_of = |text: &str| config(text).expect("valid").usage_file.map(|path| path.display().to_string());
+    assert_eq!(file_of("name=a"), None);
+    assert_eq!(file_of("budget=1mb").as_deref(), Some("/var/lib/braid/t0.usage"));
+    assert_eq!(file_of("budget=1mb --mode broadcast --usage-file u").as_deref(), Some("u"));
+    let (_file, path) = file(
+        "gateway = \"a\"\ntap = \"t0\"\nplaintext = true\nusage-file = \"u\"\n\
+         [[uplink]]\ndev = \"lo\"\nbudget = \"500mb\"\nbudget-day = 15\n",
+    );
+    let config = box_config(&format!("braid-box --config {path}")).expect("valid");
+    assert_eq!(config.uplinks[0].budget, Some(Budget { bytes: 500_000_000, day: 15 }));
 }
 
 #[test]

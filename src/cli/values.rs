@@ -5,19 +5,22 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::config::{
-    Cidr, GRE_IN_UDP_PORT, HostPort, InterfaceName, Mtu, Offloads, Share, TAP_MTU_MAX, TAP_MTU_MIN, UplinkConfig,
+    Budget, Cidr, GRE_IN_UDP_PORT, HostPort, InterfaceName, Mtu, Offloads, Share, TAP_MTU_MAX, TAP_MTU_MIN,
+    UplinkConfig,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect};
 use crate::proto::send::redundancy::Rule;
 use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::uplink::UplinkName;
-use crate::units::{parse_duration, parse_rate};
+use crate::units::{parse_amount, parse_duration, parse_rate};
 
 const WINDOW_MIN: Duration = Duration::from_millis(1);
 const WINDOW_MAX: Duration = Duration::from_secs(2);
 /// 64 kbit/s, in bytes.
 const RATE_MAX_MIN: u64 = 8_000;
+/// The days of the month on which a budget may begin anew.
+const BUDGET_DAYS: (u8, u8) = (1, 28);
 const PROBE_INTERVAL_MIN: Duration = Duration::from_millis(5);
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
@@ -78,6 +81,7 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
     let (mut device, mut name, mut source, mut weight) = (None, None, None, None);
     let (mut rate_max, mut metered) = (None, None);
+    let (mut budget, mut budget_day) = (None, None);
     for part in text.split(',') {
         let (key, value) = match part.split_once('=') {
             Some(pair) => pair,
@@ -94,7 +98,13 @@ pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
             "weight" => weight.replace(parse_weight(value)?).is_some(),
             "max-rate" => rate_max.replace(parse_rate_max(value)?).is_some(),
             "metered" => metered.replace(parse_metered(value)?).is_some(),
-            _ => return Err(format!("'{key}' is not known: dev, name, source, weight, max-rate and metered are")),
+            "budget" => budget.replace(parse_amount(value)?).is_some(),
+            "budget-day" => budget_day.replace(parse_budget_day(value)?).is_some(),
+            _ => {
+                return Err(format!(
+                    "'{key}' is not known: dev, name, source, weight, max-rate, metered, budget and budget-day are"
+                ));
+            }
         };
         if twice {
             return Err(format!("'{key}' is given twice"));
@@ -106,7 +116,19 @@ pub(super) fn parse_uplink(text: &str) -> Result<UplinkConfig, String> {
         None => UplinkName::new(device.as_str()).map_err(|error| format!("{error}: add name=..."))?,
     };
     let limits = Limits { rate_max, is_metered: metered.unwrap_or(false) };
-    Ok(UplinkConfig { device, name, source, weight: weight.unwrap_or(1), limits })
+    if budget.is_none() && budget_day.is_some() {
+        return Err(
+            "'budget-day' says when 'budget' begins anew, which is not given: add budget=..., such as 50gb".to_owned()
+        );
+    }
+    let budget = budget.map(|bytes| Budget { bytes, day: budget_day.unwrap_or(BUDGET_DAYS.0) });
+    Ok(UplinkConfig { device, name, source, weight: weight.unwrap_or(1), limits, budget })
+}
+
+fn parse_budget_day(text: &str) -> Result<u8, String> {
+    let (first, last) = BUDGET_DAYS;
+    let day = text.parse().ok().filter(|day| (first..=last).contains(day));
+    day.ok_or_else(|| format!("budget-day '{text}' is not a day that every month has: {first} to {last}"))
 }
 
 /// In bytes per second.

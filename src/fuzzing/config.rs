@@ -116,6 +116,7 @@ fn check_box(config: &BoxConfig) {
         check_uplink(uplink);
         assert!(config.uplinks[..index].iter().all(|other| other.name != uplink.name), "{} twice", uplink.name);
     }
+    assert_eq!(config.usage_file.is_some(), config.uplinks.iter().any(|uplink| uplink.budget.is_some()));
     let primary = config.tunnel.scheduler.primary;
     assert!(primary.is_none_or(|primary| config.uplinks.iter().any(|uplink| uplink.name == primary)));
 }
@@ -125,6 +126,7 @@ fn check_uplink(uplink: &UplinkConfig) {
     assert!((1..=15).contains(&uplink.name.as_str().len()));
     assert!(uplink.name.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
     assert!(uplink.weight >= 1);
+    assert!(uplink.budget.is_none_or(|budget| budget.bytes >= 1_000_000 && (1..=28).contains(&budget.day)));
 }
 
 fn check_process(config: &ProcessConfig) {

@@ -26,6 +26,10 @@ use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 /// How long after a failure an uplink's socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// Bytes of IP and UDP header in front of a datagram.
+const HEADER_IPV4: u64 = 20 + 8;
+const HEADER_IPV6: u64 = 40 + 8;
+
 /// The number of a box's one tunnel.
 const BOX_TUNNEL: usize = 0;
 
@@ -210,6 +214,15 @@ impl Links {
         links
             .socket(uplink)
             .is_some_and(|socket| (socket.remote.ip(), socket.remote.port()) == (remote.ip(), remote.port()))
+    }
+
+    /// Bytes of IP and UDP header in front of what goes by the socket of `uplink`; the most that there may be if there is
+    /// none now (at the box).
+    #[must_use]
+    pub fn header_length(&self, uplink: UplinkId) -> u64 {
+        let Self::Box(links) = self else { return HEADER_IPV6 };
+        let is_ipv4 = links.socket(uplink).is_some_and(|socket| socket.remote.is_ipv4());
+        if is_ipv4 { HEADER_IPV4 } else { HEADER_IPV6 }
     }
 
     /// Where a datagram for `route` goes: at the gateway by `path`, at the box to the gateway.

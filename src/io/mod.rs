@@ -47,6 +47,7 @@ mod tap;
 mod tap_port;
 mod token;
 mod uplink_socket;
+mod usage;
 
 use std::fmt;
 use std::io;
@@ -64,6 +65,7 @@ use status::TunnelNames;
 use tap::Tap;
 use tap_port::reading::OutboundFrame;
 use uplink_socket::GatewaySocket;
+use usage::Usage;
 
 use crate::config::{
     BoxConfig, BoxEntry, BoxSecurity, GatewayConfig, GatewaySecurity, HostPort, Mtu, Offloads, ProcessConfig,
@@ -107,6 +109,8 @@ impl RunError {
 /// Why it could not start, or had to stop.
 pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
     let gateways = resolve(&config.gateway)?;
+    let usage = config.usage_file.as_ref().map(|path| Usage::open(path, &config.uplinks)).transpose();
+    let usage = usage.map_err(RunError::from_display)?;
     let mtu = mtu::for_box(config, &gateways);
     let watcher =
         LinkWatcher::open().map_err(|error| RunError(format!("cannot listen for news of the interfaces: {error}")))?;
@@ -136,7 +140,7 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
             Security::Box(Box::new(Initiator::new(&mut Machine, settings)))
         }
     };
-    end.run(&tunnels, uplinks.collect(), links, security)
+    end.run(&tunnels, uplinks.collect(), links, security, usage)
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
@@ -174,7 +178,7 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro, config.share))
         .map_err(|error| explain_listen(config, &error))?;
     let links = Links::for_gateway(socket, tunnels.len(), mtu::bound(config.process.mtu, mtu));
-    end.run(&tunnels, vec![], links, security)
+    end.run(&tunnels, vec![], links, security, None)
 }
 
 fn draw_epoch() -> Result<u64, RunError> {
@@ -212,12 +216,13 @@ impl End<'_> {
         uplinks: Vec<UplinkSettings>,
         links: Links,
         security: Security,
+        usage: Option<Usage>,
     ) -> Result<(), RunError> {
         // Before the TAPs, so that a signal that comes while they are being set up is not lost, nor they left behind.
         let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
         pin(self.process.cpu)?;
         let taps = tunnels.iter().map(|tunnel| self.open_tap(tunnel.config)).collect::<Result<Vec<_>, _>>()?;
-        let needs = self.needs(&taps, &links);
+        let needs = self.needs(&taps, &links, usage.as_ref());
         let now = sys::monotonic_now();
         let made = tunnels.iter().map(|tunnel| Tunnel::new(now, &self.settings(tunnel.config, &uplinks))).collect();
         let names: Vec<String> = tunnels.iter().map(|tunnel| tunnel.name.clone()).collect();
@@ -232,6 +237,7 @@ impl End<'_> {
             offloads: self.offloads,
             busy_poll: self.process.busy_poll,
             capacity_report,
+            usage,
         };
         let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
         reactor.set_taps_up().map_err(|(number, error)| {
@@ -242,12 +248,13 @@ impl End<'_> {
     }
 
     /// What will take privileges while it runs, and at the end.
-    fn needs(&self, taps: &[Tap], links: &Links) -> Needs {
+    fn needs(&self, taps: &[Tap], links: &Links, usage: Option<&Usage>) -> Needs {
         Needs {
             reopens_sockets: self.role == Role::Box,
             changes_mtu: self.process.mtu == Mtu::Auto,
             gives_back_addresses: taps.iter().any(Tap::gives_back_addresses),
             leaves_shared_port: links.shares_port(),
+            writes_usage: usage.map(Usage::descriptor),
         }
     }
 

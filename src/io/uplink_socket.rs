@@ -316,6 +316,7 @@ mod tests {
             source: None,
             weight: 1,
             limits: Limits::default(),
+            budget: None,
         }
     }
 

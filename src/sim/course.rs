@@ -75,6 +75,8 @@ pub enum Happening {
     Carrier(bool),
     /// The translation in front of it forgets its mapping.
     Rebind,
+    /// Its data budget is spent, or begins anew.
+    Spent(bool),
     /// It carries so many bits per second from the box.
     Rate(u64),
     /// Its one-way delay is this.
@@ -205,6 +207,7 @@ impl Course {
                     incidents.push((at, Incident::Carrier { uplink, up }));
                     incidents.push((at + CARRIER_NEWS_AFTER, Incident::CarrierNews { uplink }));
                 }
+                Happening::Spent(is_spent) => incidents.push((at, Incident::Spent { uplink, is_spent })),
                 Happening::Rebind => incidents.push((at, Incident::Rebind { uplink })),
                 change => {
                     for way in [UP, DOWN] {
@@ -250,7 +253,7 @@ impl Happening {
             Self::Reordering(reordering) => link.reordering = reordering,
             Self::Duplication(share) => link.duplication = share,
             Self::Corruption(share) => link.corruption = share,
-            Self::Rate(_) | Self::Blackhole(_) | Self::Restore | Self::Carrier(_) | Self::Rebind => {}
+            Self::Rate(_) | Self::Blackhole(_) | Self::Restore | Self::Carrier(_) | Self::Rebind | Self::Spent(_) => {}
         }
     }
 }

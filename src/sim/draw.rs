@@ -95,6 +95,7 @@ pub fn plan(seed: u64, seconds: u64) -> Plan {
     let uplinks: Vec<_> = (0..count).map(|number| draw_uplink(random, number, &troubles, window)).collect();
     let mut incidents = draw_incidents(random, &troubles, &uplinks, heal_at);
     incidents.push((heal_at, Incident::Heal));
+    incidents.extend(draw_spent_budgets(seed, count as usize, heal_at));
     incidents.sort_by_key(|(at, _)| *at);
     let pauses = if troubles.pauses { draw_pauses(random, heal_at) } else { vec![] };
     let traffic = [draw_traffic(random, &pauses), draw_traffic(random, &pauses)];
@@ -112,6 +113,22 @@ pub fn plan(seed: u64, seconds: u64) -> Plan {
         until,
         rekey_interval: is_sealed.then_some(rekey_interval),
     }
+}
+
+/// From randomness of its own, so that all else of a seed is what it was before there were budgets.
+fn draw_spent_budgets(seed: u64, uplinks: usize, heal_at: Nanoseconds) -> Incidents {
+    let random = &mut Random::new(seed ^ 0x0073_7065_6e74);
+    if random.below(3) > 0 {
+        return vec![];
+    }
+    let drawn = (0..random.between(1, 6)).map(|_| {
+        let at = random.between(CALM_UNTIL, heal_at - 1);
+        let (uplink, is_spent) = (random.below(uplinks as u64) as usize, random.below(3) > 0);
+        (at, Incident::Spent { uplink, is_spent })
+    });
+    let drawn: Incidents = drawn.collect();
+    let begun_anew = (0..uplinks).map(|uplink| (heal_at, Incident::Spent { uplink, is_spent: false }));
+    drawn.into_iter().chain(begun_anew).collect()
 }
 
 fn draw_end(random: &mut Random) -> EndPlan {

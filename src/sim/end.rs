@@ -193,6 +193,13 @@ impl<D> End<D> {
         let up = attached.iter().filter(|uplink| tunnel.uplink(*uplink).state() == State::Up).collect();
         [attached, up]
     }
+
+    /// These without those whose budgets are spent, if there are others.
+    #[must_use]
+    pub fn affordable(&self, uplinks: UplinkSet) -> UplinkSet {
+        let rest = uplinks.without(self.tunnel().map_or(UplinkSet::EMPTY, Tunnel::spent));
+        if rest.is_empty() { uplinks } else { rest }
+    }
 }
 
 /// Does `step` to a core, and returns what it counted as dropped, if anything.

@@ -63,6 +63,13 @@ pub enum Incident {
         /// Which uplink.
         uplink: usize,
     },
+    /// The data budget of an uplink is spent, or begins anew, as the box's shell tells its core.
+    Spent {
+        /// Which uplink.
+        uplink: usize,
+        /// Whether it is spent now.
+        is_spent: bool,
+    },
     /// An end's clock steps forward, as after a suspension.
     ClockStep {
         /// Which end.

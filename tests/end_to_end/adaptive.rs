@@ -11,7 +11,7 @@ use crate::lab::{BOX, GATEWAY, GATEWAY_ADDRESS, Lab, TWO, await_that, may_run, m
 use crate::streams::{assert_in_order_and_once, count, event, scenario};
 
 /// A machine that runs tests may stall an emulated link, or an end, for as long as what is lost needs to be sent again.
-const PATIENT: &str = "--mode adaptive --window 400ms";
+pub(crate) const PATIENT: &str = "--mode adaptive --window 400ms";
 
 #[test]
 fn nothing_is_lost_whichever_uplink_fails_and_however() {
@@ -66,7 +66,8 @@ fn what_cannot_be_sent_again_in_time_is_made_up() {
     for key in ["", "--sealed"] {
         let report = run_scenario(SATELLITES, &format!("--mode adaptive --window 200ms {key}"));
         assert_in_order_and_once(&report);
-        let taken: u64 = [0, 1].map(|uplink| report["uplinks"][uplink]["up"]["lost"].as_u64().expect("a count")).iter().sum();
+        let taken: u64 =
+            [0, 1].map(|uplink| report["uplinks"][uplink]["up"]["lost"].as_u64().expect("a count")).iter().sum();
         assert!(taken > 60, "the links did lose: {report:#}");
         // In the first second nobody knows how much is lost.
         assert!(count(&report, "lost") * 10 < taken, "{report:#}");
@@ -136,9 +137,10 @@ fn a_metered_uplink_rests_while_the_other_suffices_and_is_there_when_it_fails() 
 }
 
 /// How many frames the box has sent by an uplink.
-fn sent_by(end: &crate::lab::End, uplink: &str) -> u64 {
+pub(crate) fn sent_by(end: &crate::lab::End, uplink: &str) -> u64 {
     end.counters();
-    let line = || end.log().lines().rfind(|line| line.contains(&format!("uplink {uplink}: "))).map(str::to_owned);
+    let is_it = |line: &&str| line.contains(&format!("uplink {uplink}: ")) && line.contains("tx_packets=");
+    let line = || end.log().lines().rfind(is_it).map(str::to_owned);
     let count = |line: &str| line.split("tx_packets=").nth(1)?.split(' ').next()?.parse().ok();
     let mut found = None;
     await_that("the uplink's counters", || {

@@ -4,6 +4,7 @@
 
 mod adaptive;
 mod attacks;
+mod budget;
 mod chaos;
 mod floods;
 mod hostile;

@@ -102,6 +102,7 @@ impl World {
             4 => drop(self.take(argument)),
             5 => self.flying.extend(self.at(argument).map(|at| self.flying[at].clone())),
             7 => self.wait(pause(argument)),
+            8 if what >> 5 >= UPLINKS => self.ends[0].tunnel.set_spent(now, uplink, argument & 1 == 1),
             8 => self.ends[0].tunnel.handle_uplink_attached(now, uplink),
             9 => self.ends[0].tunnel.handle_uplink_detached(now, uplink, Reason::NoCarrier),
             10 => self.ends[end].tunnel.handle_send_error(now, uplink, ERRNO),

@@ -48,6 +48,23 @@ pub enum Sockets {
     Shared,
 }
 
+/// What has gone through a socket, both ways together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// How many datagrams.
+    pub datagrams: u64,
+    /// Bytes in them, without their IP and UDP headers.
+    pub bytes: u64,
+}
+
+impl Carried {
+    #[inline]
+    const fn add(&mut self, datagrams: usize, bytes: usize) {
+        self.datagrams += datagrams as u64;
+        self.bytes += bytes as u64;
+    }
+}
+
 /// A place for a socket.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
@@ -64,6 +81,8 @@ pub struct DatagramPort {
     places: [Place; UPLINKS_MAX],
     receiving: Receiving,
     sending: Sending,
+    /// What has gone through the sockets that each place has had.
+    carried: [Carried; UPLINKS_MAX],
 }
 
 impl DatagramPort {
@@ -75,6 +94,7 @@ impl DatagramPort {
             places: [Place::default(); UPLINKS_MAX],
             receiving: Receiving::new(),
             sending: Sending::new(tunnels, gso),
+            carried: [Carried::default(); UPLINKS_MAX],
         }
     }
 
@@ -140,7 +160,14 @@ impl DatagramPort {
         match (usize::try_from(entry.result()), buffer) {
             (Ok(length), Some(id)) => {
                 let room = provided.take_back(id, length);
-                if is_current { self.receiving.unwrap(room) } else { Received::Ended }
+                if !is_current {
+                    return Received::Ended;
+                }
+                let received = self.receiving.unwrap(room);
+                if let Received::Datagrams(datagrams) = &received {
+                    self.carried[usize::from(socket)].add(datagrams.count(), datagrams.length());
+                }
+                received
             }
             (Ok(_), None) => Received::Ended,
             // ENOBUFS: all buffers were in use. It is flow control: armed again when there are some.
@@ -194,7 +221,13 @@ impl DatagramPort {
     /// # Errors
     /// What io_uring_enter(2) says.
     pub fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<(Option<Route>, Sent)> {
-        self.sending.on_sent(ring, index, result)
+        self.sending.on_sent(ring, &mut self.carried, index, result)
+    }
+
+    /// What has gone through the sockets in place number `socket`, up to now.
+    #[must_use]
+    pub const fn carried(&self, socket: u8) -> Carried {
+        self.carried[socket as usize]
     }
 
     const fn socket_of(&self, uplink: UplinkId) -> u8 {

@@ -44,6 +44,18 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.bytes.length().div_ceil(self.segment_size).max(1)
+    }
+
+    /// Bytes in all of them.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.bytes.length()
+    }
+
     /// Each by itself, in the order they came.
     pub fn each(self) -> impl Iterator<Item = Room> {
         let Self { bytes, segment_size, .. } = self;
@@ -114,7 +126,11 @@ mod tests {
         let arena = Arena::new(Slots { count: 1, size: 4096 }, Slots { count: 0, size: 0 }).expect("mapped");
         let bytes = arena.copy(&vec![0; bytes]).expect("free");
         let path = Path { remote: "192.0.2.1:4754".parse().expect("an address"), local: None };
-        Datagrams { bytes, segment_size, path }.each().map(|datagram| datagram.length()).collect()
+        let datagrams = Datagrams { bytes, segment_size, path };
+        let (count, length) = (datagrams.count(), datagrams.length());
+        let lengths: Vec<_> = datagrams.each().map(|datagram| datagram.length()).collect();
+        assert_eq!((count, length), (lengths.len(), lengths.iter().sum()));
+        lengths
     }
 
     #[test]

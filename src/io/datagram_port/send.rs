@@ -14,7 +14,7 @@ use io_uring::{opcode, types};
 use slab::Slab;
 use socket2::SockAddr;
 
-use super::{Route, empty_message, file_place};
+use super::{Carried, Route, empty_message, file_place};
 use crate::io::buffers::Lease;
 use crate::io::buffers::gather::Gather;
 use crate::io::control_message::ControlBuffer;
@@ -279,8 +279,17 @@ impl Sending {
         unsafe { ring.push_immediate(&entry) }
     }
 
-    pub(super) fn on_sent(&mut self, ring: &mut Ring, index: u32, result: i32) -> io::Result<(Option<Route>, Sent)> {
+    pub(super) fn on_sent(
+        &mut self,
+        ring: &mut Ring,
+        carried: &mut [Carried; UPLINKS_MAX],
+        index: u32,
+        result: i32,
+    ) -> io::Result<(Option<Route>, Sent)> {
         let mut send = self.sends.remove(index as usize);
+        if result >= 0 {
+            carried[usize::from(send.socket)].add(send.datagrams, send.length);
+        }
         let sent = match (-result, send.refused) {
             (..=0, None) => Sent::Fine,
             (..=0, Some(errno)) => self.on_run_refused(send.route, errno),

@@ -122,6 +122,9 @@ fn allowed(needs: Needs) -> Result<Allowed, BackendError> {
     if needs.gives_back_addresses {
         allow_removal_of_addresses(&mut allowed)?;
     }
+    if let Some(file) = needs.writes_usage {
+        allow(&mut allowed, libc::SYS_pwrite64, vec![equal(0, file as u64)?])?;
+    }
     if needs.leaves_shared_port {
         for command in steering::COMMANDS_AT_THE_END {
             allow(&mut allowed, libc::SYS_bpf, vec![equal(0, command.into())?])?;
@@ -190,6 +193,7 @@ fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, Backe
 mod tests {
     use std::fs::File;
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixDatagram;
     use std::process::Command;
 
@@ -224,8 +228,13 @@ mod tests {
 
     #[test]
     fn what_no_end_does_is_refused() {
-        let every =
-            Needs { reopens_sockets: true, changes_mtu: true, gives_back_addresses: true, leaves_shared_port: true };
+        let every = Needs {
+            reopens_sockets: true,
+            changes_mtu: true,
+            gives_back_addresses: true,
+            leaves_shared_port: true,
+            writes_usage: Some(0),
+        };
         let attempts: [(&str, Attempt); 7] = [
             ("read a file", || File::open("/etc/hostname").map(drop)),
             ("write a file", || File::create("/tmp/braid-filter-test").map(drop)),
@@ -249,6 +258,24 @@ mod tests {
         let option = || uplink_socket::probe_option(libc::UDP_SEGMENT);
         let refused = filtered(Needs { reopens_sockets: true, ..Needs::NOTHING }, option);
         assert_eq!(refused.expect_err("not one of ours").raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn who_counts_what_uplinks_carry_writes_to_that_file_in_place_and_to_no_other() {
+        let [usage, other] = [(), ()].map(|()| tempfile::tempfile().expect("a file"));
+        let needs = Needs { writes_usage: Some(usage.as_raw_fd()), ..Needs::NOTHING };
+        let write = |needs, file: &File| {
+            let descriptor = file.as_raw_fd();
+            filtered(needs, move || {
+                let line = b"used=1";
+                // SAFETY: The kernel reads as many bytes as there are; the file is open until the thread has ended.
+                check(unsafe { libc::pwrite(descriptor, line.as_ptr().cast(), line.len(), 64) } as libc::c_int)
+            })
+        };
+        write(needs, &usage).expect("its own");
+        for (needs, file) in [(needs, &other), (Needs::NOTHING, &usage)] {
+            assert_eq!(write(needs, file).expect_err("refused").raw_os_error(), Some(libc::EPERM));
+        }
     }
 
     #[test]

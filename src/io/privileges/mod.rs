@@ -9,6 +9,7 @@ mod filter;
 
 use std::fmt;
 use std::io;
+use std::os::fd::RawFd;
 
 /// Why privileges were not given up, in one line.
 #[derive(Debug)]
@@ -34,13 +35,20 @@ pub struct Needs {
     pub gives_back_addresses: bool,
     /// Leaves a port that it shares with other processes.
     pub leaves_shared_port: bool,
+    /// Writes in place to this file, which is open.
+    pub writes_usage: Option<RawFd>,
 }
 
 impl Needs {
     /// To run on with what there is.
     #[cfg(test)]
-    pub const NOTHING: Self =
-        Self { reopens_sockets: false, changes_mtu: false, gives_back_addresses: false, leaves_shared_port: false };
+    pub const NOTHING: Self = Self {
+        reopens_sockets: false,
+        changes_mtu: false,
+        gives_back_addresses: false,
+        leaves_shared_port: false,
+        writes_usage: None,
+    };
 
     const fn net_admin(self) -> bool {
         self.reopens_sockets || self.changes_mtu || self.gives_back_addresses

@@ -32,6 +32,7 @@ use super::tap_port;
 use super::tap_port::reading::{Frames, READS_MAX, ReadOutcome, TapReading};
 use super::tap_port::writing::{TapWriting, Written};
 use super::token::Token;
+use super::usage::Usage;
 use super::{Endpoint, Tunnel};
 use crate::config::Offloads;
 use crate::proto::stats::DropReason;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub busy_poll: Duration,
     /// Who is told what the uplinks carry.
     pub capacity_report: Option<CapacityReport>,
+    /// What uplinks with a budget have carried.
+    pub usage: Option<Usage>,
 }
 
 /// A TAP, and what goes on there.
@@ -98,6 +101,7 @@ pub struct Reactor {
     event_log: EventLog,
     busy_poll: Duration,
     capacity_report: Option<CapacityReport>,
+    usage: Option<Usage>,
     /// Frames wait for writes that the kernel has yet to work off.
     has_undelivered: bool,
     stopping: bool,
@@ -109,8 +113,7 @@ impl Reactor {
     /// # Errors
     /// Why not, and what to do.
     pub fn new(parts: Parts) -> Result<Self, RingError> {
-        let Parts { endpoint, names, taps, links, signals, frame_length_max, offloads, busy_poll, capacity_report } =
-            parts;
+        let Parts { endpoint, names, taps, links, signals, frame_length_max, offloads, busy_poll, .. } = parts;
         let advise = |what: &'static str| move |error: io::Error| RingError::advise(what, &error);
         let mut ring = Ring::new()?;
         ring.register_own_descriptor();
@@ -152,7 +155,8 @@ impl Reactor {
             signals,
             event_log: EventLog::new(),
             busy_poll,
-            capacity_report,
+            capacity_report: parts.capacity_report,
+            usage: parts.usage,
             has_undelivered: false,
             stopping: false,
         })
@@ -182,6 +186,9 @@ impl Reactor {
             if let Some(report) = &mut self.capacity_report {
                 report.on_tick(now, &self.endpoint);
             }
+            if let Some(usage) = &mut self.usage {
+                usage.on_tick(now, &self.port, &self.links, &mut self.endpoint);
+            }
             self.drain_all(now).map_err(StopError::Ring)?;
             self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
@@ -198,6 +205,10 @@ impl Reactor {
         self.watch_signals()?;
         self.watch_links()?;
         let now = sys::monotonic_now();
+        // Before there is anything to send by.
+        if let Some(usage) = &self.usage {
+            usage.tell(now, &mut self.endpoint);
+        }
         self.links.start(now, &mut self.endpoint);
         self.replenish()
     }
@@ -217,7 +228,8 @@ impl Reactor {
         }
         let (due, _) = self.endpoint.poll_timeout(now);
         let report = self.capacity_report.as_ref().map(CapacityReport::next);
-        let due = self.links.next_tick().into_iter().chain(report).fold(due, Instant::min);
+        let usage = self.usage.as_ref().map(Usage::next);
+        let due = self.links.next_tick().into_iter().chain(report).chain(usage).fold(due, Instant::min);
         if self.busy_poll.is_zero() || self.stopping {
             return self.ring.submit_and_wait(due.since(now));
         }
@@ -424,6 +436,7 @@ impl Reactor {
         while let Some(signal) = sys::read_signal(&self.signals)? {
             if signal == libc::SIGUSR1 {
                 status::log_counters(now, &self.endpoint, &self.names, self.arena.held_slots());
+                self.usage.iter().for_each(Usage::log);
             } else {
                 tracing::info!("stopping on {}", if signal == libc::SIGINT { "SIGINT" } else { "SIGTERM" });
                 self.stopping = true;
@@ -449,8 +462,11 @@ impl Reactor {
 }
 
 impl Drop for Reactor {
-    /// Takes everything back from the kernel, however the run has ended.
+    /// Keeps what has been counted, and takes everything back from the kernel, however the run has ended.
     fn drop(&mut self) {
+        if let Some(usage) = &mut self.usage {
+            usage.close(&self.port, &self.links);
+        }
         self.ring.cancel_all();
         // Registered files hold the TAP and the sockets open beyond their descriptors. Should this fail, the end of
         // the process does it a little later.

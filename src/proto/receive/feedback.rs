@@ -143,6 +143,12 @@ impl<T> Receiver<T> {
         (feedback, has_gap)
     }
 
+    /// For how long no later frame has come; `None` if none ever has.
+    #[must_use]
+    pub fn silent_for(&self, now: Instant) -> Option<Duration> {
+        self.newest.iter().flatten().map(|newest| now.since(newest.at)).min()
+    }
+
     /// A frame has come by `uplink`, `received` being all that has.
     #[inline]
     pub fn note_arrival(&mut self, now: Instant, uplink: UplinkId, received: Traffic) {

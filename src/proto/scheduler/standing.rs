@@ -35,6 +35,13 @@ impl<'a> Standing<'a> {
         Self { uplinks, best, any: if alive.is_empty() { all } else { alive } }
     }
 
+    /// The same without those of `spared`, unless they are all that is left of the best.
+    #[must_use]
+    pub fn sparing(self, spared: UplinkSet) -> Self {
+        let best = self.best.without(spared);
+        if best.is_empty() { self } else { Self { best, any: self.any.without(spared), ..self } }
+    }
+
     /// The weight of one uplink, 1 to 255.
     #[must_use]
     pub fn weight(&self, uplink: UplinkId) -> u8 {

@@ -117,6 +117,24 @@ fn active_backup_goes_back_to_its_primary_as_it_was_told() {
 }
 
 #[test]
+fn what_is_to_be_spared_is_used_only_if_no_other_is_up() {
+    let spared: UplinkSet = UplinkId::all().skip(1).take(2).collect();
+    for (mode, expected) in [
+        (Mode::Broadcast, [vec![0], vec![1, 2]]),
+        (Mode::BalanceRr, [vec![0], vec![1]]),
+        (Mode::ActiveBackup, [vec![0], vec![2]]),
+    ] {
+        let mut scheduler = Scheduler::new(&SchedulerConfig::new(mode));
+        let mut uplinks = three_up();
+        scheduler.refresh(&standing(&uplinks).sparing(spared));
+        assert_eq!(numbers(&mut scheduler, 1), [&expected[0][..]], "{mode:?}");
+        uplinks[0].detach(at(101), Reason::NoCarrier);
+        scheduler.refresh(&standing(&uplinks).sparing(spared));
+        assert_eq!(numbers(&mut scheduler, 1), [&expected[1][..]], "{mode:?}");
+    }
+}
+
+#[test]
 fn with_no_uplink_alive_those_with_a_socket_are_tried_and_with_none_nothing() {
     for mode in Mode::AT_ONCE {
         let mut scheduler = Scheduler::new(&SchedulerConfig::new(mode));

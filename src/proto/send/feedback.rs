@@ -46,6 +46,7 @@ impl<F> Sender<F> {
         self.looked_at = now;
         let expected = self.lose_what_was_passed(now, at);
         self.look_ahead(at, expected);
+        self.review_reserve(at);
         self.note_capacity(now);
     }
 

@@ -25,6 +25,7 @@ pub mod protection;
 pub mod queue;
 pub mod recovery;
 pub mod redundancy;
+mod reserve;
 pub mod route;
 mod shares;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use peer_time::{PeerTime, Transit};
 use protection::Protection;
 use queue::{Kind, Queue, Waiting};
 use redundancy::Rule;
+use reserve::Reserve;
 use route::{Limits, Route};
 use shares::Shares;
 
@@ -118,7 +120,9 @@ pub struct Sender<F> {
     queue: Queue<F>,
     flight: Flight,
     routes: [Route; UPLINKS_MAX],
+    /// The uplinks that are used: [`reserve`] says which of those that can be.
     usable: UplinkSet,
+    reserve: Reserve,
     /// Numbers that are to be sent again, the lowest first.
     wanted: BinaryHeap<Reverse<u64>>,
     budget: Budget,
@@ -157,6 +161,7 @@ impl<F> Sender<F> {
             flight: Flight::new(next),
             routes: std::array::from_fn(|number| UplinkId::new(number as u8).map(Route::new).unwrap_or_default()),
             usable: UplinkSet::EMPTY,
+            reserve: Reserve::default(),
             wanted: BinaryHeap::with_capacity(FLIGHT_MAX),
             budget: Budget::new(now),
             shares: Shares::default(),
@@ -190,7 +195,7 @@ impl<F> Sender<F> {
         &self.routes[uplink.index()]
     }
 
-    /// The uplinks that can be used.
+    /// The uplinks that are used.
     #[must_use]
     pub const fn usable(&self) -> UplinkSet {
         self.usable
@@ -224,8 +229,7 @@ impl<F> Sender<F> {
 
     /// These uplinks can be used; what was on its way by others is sent again.
     pub fn set_usable(&mut self, usable: UplinkSet) {
-        let fallen = self.usable.without(usable);
-        self.usable = usable;
+        let fallen = self.set_reachable(usable);
         if fallen.is_empty() {
             return;
         }

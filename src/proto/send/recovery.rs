@@ -103,6 +103,7 @@ impl<F> Sender<F> {
         if self.oldest_due_at().is_none_or(|due| due > now) {
             return;
         }
+        self.review_reserve_unheard();
         let oldest = self.flight.oldest();
         let copies = self.flight.get(oldest).map(|record| record.copies).unwrap_or_default();
         for copy in copies.into_iter().flatten() {

@@ -352,6 +352,12 @@ impl Route {
         self.paused_since.is_some()
     }
 
+    /// For how long nothing has come by it though something should have, at `at`; `None` if it does not pause.
+    #[must_use]
+    pub fn paused_for(&self, at: PeerTime) -> Option<Duration> {
+        self.paused_since.map(|since| at.since(since))
+    }
+
     /// A frame sent at `sent_at` is on its way still, behind those told of before. Returns when it will arrive.
     pub fn on_still_under_way(&mut self, sent_at: Instant, length: u32) -> PeerTime {
         let soonest = self.base().map(|base| PeerTime::arrival(sent_at, base));

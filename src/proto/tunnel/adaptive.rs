@@ -12,8 +12,8 @@ use crate::proto::send::{Resend, Sender, SenderCounters, Terms};
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::uplink::monitor::Uplink;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
-use crate::proto::wire::control::{Head, Message};
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use crate::proto::wire::control::{Head, Message, ProbeFlags};
 use crate::proto::wire::feedback::Feedback;
 use crate::proto::wire::parity::{ADDRESSES_LENGTH, PARITY_HEAD_LENGTH, SHARE_OVERHEAD};
 use crate::proto::wire::{CONTROL_CHECKSUM_LENGTH, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, KEYED_HEADER_LENGTH};
@@ -44,10 +44,14 @@ impl<F> Outbound<F> {
         }
     }
 
-    pub(super) fn refresh(&mut self, standing: &Standing) {
+    /// The uplinks have changed, or which of them are `spent`.
+    pub(super) fn refresh(&mut self, standing: &Standing, spent: UplinkSet) {
         match self {
-            Self::AtOnce(scheduler) => scheduler.refresh(standing),
-            Self::Adaptive(sender) => sender.set_usable(standing.best),
+            Self::AtOnce(scheduler) => scheduler.refresh(&standing.sparing(spent)),
+            Self::Adaptive(sender) => {
+                sender.set_spent(spent);
+                sender.set_usable(standing.best);
+            }
         }
     }
 
@@ -221,11 +225,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     /// The peer's probe says whether it wants reports, and whether it sends again what is lost, or parities.
-    pub(super) fn on_peer_mode(&mut self, wants_feedback: bool, recovers: bool, protects: bool) {
-        self.feedback_clock.set_wanted(wants_feedback);
-        (self.peer_recovers, self.peer_protects) = (recovers, protects);
+    pub(super) fn on_peer_mode(&mut self, flags: ProbeFlags) {
+        self.feedback_clock.set_wanted(flags.wants_feedback);
+        self.peer_flags = flags;
         let way = self.shortest_round_trip().unwrap_or_default() / 2;
-        self.receiver.set_recovers(recovers, protects, way);
+        self.receiver.set_recovers(flags.recovers, flags.protects, way);
     }
 
     /// Reports what has come, if that is due.
@@ -235,8 +239,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let (feedback, has_gap) = self.receiver.feedback(now);
         let goes_twice = self.feedback_clock.on_report(now, has_gap);
-        let [first, second] = Standing::of(&self.uplinks, self.known).two_best_by_round_trip();
-        for uplink in first.into_iter().chain(second.filter(|_| goes_twice)) {
+        let standing = Standing::of(&self.uplinks, self.known).sparing(self.resting(now));
+        let [first, second] = standing.two_best_by_round_trip();
+        let alarmed = self.alarmed(now, Duration::from_micros(feedback.hold_micros.into()));
+        let by: UplinkSet = first.into_iter().chain(second.filter(|_| goes_twice)).chain(alarmed.iter()).collect();
+        for uplink in by.iter() {
             self.say(now, uplink, &Message::Feedback(feedback));
         }
     }
@@ -263,7 +270,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);
         self.window_now = window;
         self.receiver.set_window(Some(window));
-        self.on_peer_mode(self.feedback_clock.is_wanted(), self.peer_recovers, self.peer_protects);
+        self.on_peer_mode(self.peer_flags);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
 use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
-use crate::proto::uplink::{UplinkId, UplinkName};
-use crate::proto::wire::control::{self, Head, Message, Report};
+use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
+use crate::proto::wire::control::{self, Head, Message, ProbeFlags, Report};
 use crate::proto::wire::parity;
 
 /// The gateway forgets an uplink's address after this long without a word from it.
@@ -24,10 +24,7 @@ struct Probe {
     next_in: Duration,
     weight: u8,
     name: UplinkName,
-    wants_feedback: bool,
-    recovers: bool,
-    is_metered: bool,
-    protects: bool,
+    flags: ProbeFlags,
 }
 
 impl<T: Payload, F: Frame> Tunnel<T, F> {
@@ -131,7 +128,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         self.refresh_heard(now);
         self.receiver.restart(now);
-        self.on_peer_mode(false, false, false);
+        self.on_peer_mode(ProbeFlags::default());
         if let Some(sender) = self.outbound.adaptive() {
             sender.forget_peer();
         }
@@ -181,23 +178,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe {
-                next_in_micros,
-                sent_packets,
-                weight,
-                name,
-                wants_feedback,
-                recovers,
-                is_metered,
-                protects,
-            } => {
+            Message::Probe { next_in_micros, sent_packets, weight, name, flags } => {
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
-                self.on_probe(
-                    now,
-                    uplink,
-                    &Probe { echo, next_in, weight, name, wants_feedback, recovers, is_metered, protects },
-                );
+                self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, flags });
             }
             Message::Reply { echo_sent_at, echo_sent_packets, received } => {
                 self.on_reply(now, uplink, echo_sent_at, echo_sent_packets, received);
@@ -212,7 +196,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_probe(&mut self, now: Instant, uplink: UplinkId, probe: &Probe) {
         let of_uplink = &mut self.uplinks[uplink.index()];
         of_uplink.on_probe(now, probe.echo, probe.next_in);
-        self.on_peer_mode(probe.wants_feedback, probe.recovers, probe.protects);
+        self.on_peer_mode(probe.flags);
         let of_uplink = &mut self.uplinks[uplink.index()];
         if self.role == Role::Gateway {
             self.probe_clock.join(now);
@@ -224,8 +208,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let received = self.uplinks[uplink.index()].received;
         if self.role == Role::Gateway {
-            let limits = Limits { rate_max: None, is_metered: probe.is_metered };
+            let limits = Limits { rate_max: None, is_metered: probe.flags.is_metered };
             self.outbound.set_terms(uplink, Terms { limits, weight: probe.weight });
+            self.set_spent(now, uplink, probe.flags.is_spent);
         }
         let reply =
             Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
@@ -271,24 +256,21 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// Probes every uplink that can be probed.
     pub(super) fn probe_all(&mut self, now: Instant) {
-        let next_in = self.probe_clock.beat(now);
-        let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
+        self.probe_clock.beat(now);
+        let spared = if self.probe_clock.beats_for_spared(now) { UplinkSet::EMPTY } else { self.spent };
         let wants_feedback = self.is_adaptive();
         let (recovers, protects) = self.announce_recovery(now);
-        for uplink in self.attached().iter() {
+        for uplink in self.attached().without(spared).iter() {
+            let (next_in, _) = self.pace(uplink);
+            let next_in_micros = u32::try_from(nanos(next_in) / 1000).unwrap_or(u32::MAX);
             let Uplink { sent, weight, name, .. } = self.uplinks[uplink.index()];
             let sent_packets = sent.packets;
-            let is_metered = self.role == Role::Box && self.outbound.is_metered(uplink);
-            let probe = Message::Probe {
-                next_in_micros,
-                sent_packets,
-                weight,
-                name,
-                wants_feedback,
-                recovers,
-                is_metered,
-                protects,
-            };
+            // Only the box knows what its uplinks cost.
+            let is_box = self.role == Role::Box;
+            let is_metered = is_box && self.outbound.is_metered(uplink);
+            let is_spent = is_box && self.spent.contains(uplink);
+            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent };
+            let probe = Message::Probe { next_in_micros, sent_packets, weight, name, flags };
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.

@@ -13,6 +13,7 @@ mod control;
 mod interface;
 pub mod peer;
 mod probe_clock;
+mod spent;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use super::time::Instant;
 use super::uplink::monitor::Uplink;
 use super::uplink::state::{Reason, State, Transition};
 use super::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
+use super::wire::control::ProbeFlags;
 use super::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
 /// The most frames that wait for [`Tunnel::poll_frame`]; a caller that drains as it should needs one.
@@ -67,15 +69,19 @@ pub struct Tunnel<T, F = T> {
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
+    /// Those whose data budgets are spent, and when a frame last came by one of them.
+    spent: UplinkSet,
+    spent_used_at: Option<Instant>,
+    /// When the peer was last told by these, too, that nothing comes any more.
+    alarmed_at: Option<Instant>,
     probe_clock: ProbeClock,
     next_control: u64,
     next_sequence: u64,
     outbound: Outbound<F>,
     receiver: Receiver<T>,
     feedback_clock: FeedbackClock,
-    /// Whether the peer sends again what is lost, or parities for it.
-    peer_recovers: bool,
-    peer_protects: bool,
+    /// What the peer's newest probe said of what it does.
+    peer_flags: ProbeFlags,
     /// How far the window may follow what the uplinks are like; `None` if it does not follow.
     window_max: Option<Duration>,
     window_now: Duration,
@@ -118,14 +124,16 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             known: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
+            spent: UplinkSet::EMPTY,
+            spent_used_at: None,
+            alarmed_at: None,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
             next_control: 1,
             next_sequence: seq::begin(settings.first_sequence),
             outbound,
             receiver: Receiver::new(settings.window),
             feedback_clock: FeedbackClock::new(now),
-            peer_recovers: false,
-            peer_protects: false,
+            peer_flags: ProbeFlags::default(),
             window_max: settings.window.filter(|_| settings.window_follows),
             window_now: Duration::ZERO,
             frames: VecDeque::with_capacity(FRAMES_WAITING_MAX),
@@ -241,6 +249,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let received = &mut self.uplinks[uplink.index()].received;
             received.add(length);
             self.receiver.note_arrival(now, uplink, *received);
+            self.note_frame_by(now, uplink);
             if !self.is_sealed {
                 self.on_heard(now, uplink);
             }
@@ -307,8 +316,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if let Some(at) = self.outbound.adaptive().and_then(|sender| sender.next_timeout(now)) {
             due = earlier(due, (at, "frames waiting"));
         }
-        let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
-        for uplink in self.known.iter().map(|uplink| &self.uplinks[uplink.index()]) {
+        for (uplink, (interval, since)) in self.known.iter().map(|id| (&self.uplinks[id.index()], self.pace(id))) {
             if let Some(at) = uplink.next_change(interval, since).filter(|_| uplink.is_attached()) {
                 due = earlier(due, (at, "uplink state"));
             }
@@ -474,9 +482,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     fn evaluate_uplinks(&mut self, now: Instant) {
-        let (interval, since) = (self.probe_clock.interval(), self.probe_clock.interval_since());
         let mut changed = false;
         for uplink in self.known.iter() {
+            let (interval, since) = self.pace(uplink);
             let transition = self.uplinks[uplink.index()].evaluate(now, interval, since);
             changed |= transition.is_some();
             self.on_transition(uplink, transition);
@@ -487,7 +495,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     fn refresh_scheduler(&mut self) {
-        self.outbound.refresh(&Standing::of(&self.uplinks, self.known));
+        self.outbound.refresh(&Standing::of(&self.uplinks, self.known), self.spent);
     }
 
     fn on_transition(&mut self, uplink: UplinkId, transition: Option<Transition>) {

@@ -10,6 +10,9 @@ use crate::proto::time::Instant;
 const BUSY_FOR: Duration = Duration::from_secs(3);
 /// The slowest probing.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// From one beat to the next for uplinks that are to be spared: both ends' probes and the answers to them are then half a
+/// gigabyte a month.
+const SPARED_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Beats.
 #[derive(Clone, Copy, Debug)]
@@ -19,13 +22,15 @@ pub struct ProbeClock {
     interval_since: Instant,
     next: Instant,
     busy_until: Instant,
+    spared_next: Instant,
 }
 
 impl ProbeClock {
     /// Beats at once, and then every `busy_interval` while frames flow.
     #[must_use]
     pub fn new(now: Instant, busy_interval: Duration) -> Self {
-        Self { busy_interval, interval: busy_interval, interval_since: now, next: now, busy_until: now + BUSY_FOR }
+        let (next, busy_until) = (now, now + BUSY_FOR);
+        Self { busy_interval, interval: busy_interval, interval_since: now, next, busy_until, spared_next: now }
     }
 
     /// When the next beat is due.
@@ -60,6 +65,28 @@ impl ProbeClock {
     /// Beat as soon as possible.
     pub fn hurry(&mut self, now: Instant) {
         self.next = self.next.min(now);
+        self.spared_next = self.spared_next.min(now);
+    }
+
+    /// Some uplinks are to be spared from now on, or not any more.
+    pub fn change_pace(&mut self, now: Instant) {
+        self.interval_since = now;
+        self.hurry(now);
+    }
+
+    /// The longest time between two beats for uplinks that are to be spared.
+    #[must_use]
+    pub fn spared_interval(&self) -> Duration {
+        SPARED_INTERVAL + self.interval
+    }
+
+    /// Whether the beat that is made now is for uplinks that are to be spared, too.
+    pub fn beats_for_spared(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.spared_next;
+        if is_due {
+            self.spared_next = now + SPARED_INTERVAL;
+        }
+        is_due
     }
 
     /// Beat now instead of soon, so that one wake-up serves for both: for the end that follows the other's beat.

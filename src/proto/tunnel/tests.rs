@@ -1,5 +1,7 @@
 //! Two tunnels in virtual time, joined by links with a delay that can be cut.
 
+mod spent;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;

@@ -11,7 +11,7 @@
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
 //!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again, 4 that the uplink is
-//!                             metered, 8 that parities are sent
+//!                             metered, 8 that parities are sent, 16 that the uplink's data budget is spent
 //!                   66 zero padding (2): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
@@ -33,10 +33,6 @@ pub(super) const PARITY_KIND: u8 = 6;
 const HEAD_LENGTH: usize = 36;
 const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
 const PROBE_PADDING: usize = 2;
-const FLAG_WANTS_FEEDBACK: u8 = 1;
-const FLAG_RECOVERS: u8 = 2;
-const FLAG_METERED: u8 = 4;
-const FLAG_PROTECTS: u8 = 8;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
@@ -66,6 +62,46 @@ pub struct Head {
     pub tap_mtu: u16,
 }
 
+/// What a probe says by one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeFlags {
+    /// The sender needs to know what comes of its frames.
+    pub wants_feedback: bool,
+    /// It sends again what is lost, as long as it can be in time.
+    pub recovers: bool,
+    /// The uplink is to be used only where the others do not suffice.
+    pub is_metered: bool,
+    /// The sender sends parities, since what is lost cannot be sent again in time.
+    pub protects: bool,
+    /// The uplink is to be used only where no other can be.
+    pub is_spent: bool,
+}
+
+impl ProbeFlags {
+    const fn bits(self) -> u8 {
+        let Self { wants_feedback, recovers, is_metered, protects, is_spent } = self;
+        wants_feedback as u8
+            | (recovers as u8) << 1
+            | (is_metered as u8) << 2
+            | (protects as u8) << 3
+            | (is_spent as u8) << 4
+    }
+
+    /// `None` if there are others among them.
+    const fn from_bits(bits: u8) -> Option<Self> {
+        if bits >> 5 != 0 {
+            return None;
+        }
+        Some(Self {
+            wants_feedback: bits & 1 != 0,
+            recovers: bits & 2 != 0,
+            is_metered: bits & 4 != 0,
+            protects: bits & 8 != 0,
+            is_spent: bits & 16 != 0,
+        })
+    }
+}
+
 /// What the kinds say beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "the core allocates nothing, and messages are few and short-lived")]
@@ -80,14 +116,8 @@ pub enum Message {
         weight: u8,
         /// What the box calls the uplink.
         name: UplinkName,
-        /// Whether the sender needs to know what comes of its frames.
-        wants_feedback: bool,
-        /// Whether it sends again what is lost, as long as it can be in time.
-        recovers: bool,
-        /// Whether the uplink is to be used only where the others do not suffice.
-        is_metered: bool,
-        /// Whether it sends parities, since what is lost cannot be sent again in time.
-        protects: bool,
+        /// What it says beside.
+        flags: ProbeFlags,
     },
     /// Answers a probe.
     Reply {
@@ -228,16 +258,7 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe {
-            next_in_micros,
-            sent_packets,
-            weight,
-            name,
-            wants_feedback,
-            recovers,
-            is_metered,
-            protects,
-        } => {
+        Message::Probe { next_in_micros, sent_packets, weight, name, flags } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -245,13 +266,7 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(*weight);
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
-            let flags = [
-                (*wants_feedback, FLAG_WANTS_FEEDBACK),
-                (*recovers, FLAG_RECOVERS),
-                (*is_metered, FLAG_METERED),
-                (*protects, FLAG_PROTECTS),
-            ];
-            out.put_u8(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
+            out.put_u8(flags.bits());
             out.put_bytes(0, PROBE_PADDING);
         }
         Message::Reply { echo_sent_at, echo_sent_packets, received } => {
@@ -327,26 +342,16 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     let name_length = usize::from(fields.get_u8());
     let mut name = [0; UPLINK_NAME_MAX];
     fields.copy_to_slice(&mut name);
-    let flags = fields.get_u8();
-    let (wants_feedback, recovers) = (flags & FLAG_WANTS_FEEDBACK != 0, flags & FLAG_RECOVERS != 0);
-    let (is_metered, protects) = (flags & FLAG_METERED != 0, flags & FLAG_PROTECTS != 0);
+    let flags = ProbeFlags::from_bits(fields.get_u8());
     let mut padding = [0; PROBE_PADDING];
     fields.copy_to_slice(&mut padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
     let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
-    let flags_are_known = flags & !(FLAG_WANTS_FEEDBACK | FLAG_RECOVERS | FLAG_METERED | FLAG_PROTECTS) == 0;
-    match name {
-        Some(name) if weight > 0 && zeroes_are_zero && flags_are_known => Ok(Message::Probe {
-            next_in_micros,
-            sent_packets,
-            weight,
-            name,
-            wants_feedback,
-            recovers,
-            is_metered,
-            protects,
-        }),
+    match name.zip(flags) {
+        Some((name, flags)) if weight > 0 && zeroes_are_zero => {
+            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, flags })
+        }
         _ => Err(DropReason::ControlMalformed),
     }
 }
@@ -394,18 +399,13 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", any::<[bool; 4]>()).prop_map(
-                |(next_in_micros, sent_packets, weight, name, [wants_feedback, recovers, is_metered, protects])| {
-                    Message::Probe {
-                        next_in_micros,
-                        sent_packets,
-                        weight,
-                        name: UplinkName::new(&name).expect("the pattern makes lawful names"),
-                        wants_feedback,
-                        recovers,
-                        is_metered,
-                        protects,
-                    }
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..32).prop_map(
+                |(next_in_micros, sent_packets, weight, name, flags)| Message::Probe {
+                    next_in_micros,
+                    sent_packets,
+                    weight,
+                    name: UplinkName::new(&name).expect("the pattern makes lawful names"),
+                    flags: ProbeFlags::from_bits(flags).expect("known ones"),
                 }
             ),
             (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
@@ -488,7 +488,8 @@ mod tests {
         #[test]
         fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
             let name = UplinkName::new(&name).expect("lawful");
-            let mut probe = emit(&head, &Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, wants_feedback: false, recovers: false, is_metered: false, protects: false });
+            let probe = Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, flags: ProbeFlags::default() };
+            let mut probe = emit(&head, &probe);
             let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
             prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
         }

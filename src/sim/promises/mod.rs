@@ -134,6 +134,11 @@ impl Course {
         self
     }
 
+    /// The data budget of a link is spent then, `at_ms` after the stream has begun.
+    fn spent(self, uplink: usize, at_ms: u64) -> Self {
+        self.when(at_ms, uplink, Happening::Spent(true))
+    }
+
     /// A link swallows everything from the one moment to the other.
     fn blackhole(self, uplink: usize, (begin_ms, end_ms): (u64, u64)) -> Self {
         let swallowed = Happening::Blackhole([true, true]);

@@ -22,6 +22,7 @@ impl World {
             Incident::Change { uplink, way, settings } => self.change(uplink, way, *settings),
             Incident::Carrier { uplink, up } => self.lines[uplink].has_carrier = up,
             Incident::CarrierNews { uplink } => return self.learn_carrier(uplink),
+            Incident::Spent { uplink, is_spent } => return self.spend(uplink, is_spent),
             Incident::Rebind { uplink } => self.lines[uplink].port += 1,
             Incident::ClockStep { end, by } => {
                 self.ends[end].clock_ahead += by.as_nanos() as Nanoseconds;
@@ -72,6 +73,13 @@ impl World {
         } else {
             endpoint.tunnel_mut(0).handle_uplink_detached(clock, Self::id(uplink), Reason::NoCarrier);
         }
+        self.drain(BOX)
+    }
+
+    fn spend(&mut self, uplink: usize, is_spent: bool) -> Step {
+        let clock = self.ends[BOX].clock(self.now);
+        let Some(tunnel) = self.ends[BOX].tunnel_mut() else { return Ok(()) };
+        tunnel.set_spent(clock, Self::id(uplink), is_spent);
         self.drain(BOX)
     }
 

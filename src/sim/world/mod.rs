@@ -21,6 +21,7 @@ use super::random::Random;
 use super::report::Report;
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::endpoint::HandshakeDestination;
+use crate::proto::scheduler::Mode;
 use crate::proto::session::transport::OVERHEAD;
 use crate::proto::tunnel::{Event, FrameTransmit, Path};
 use crate::proto::uplink::UplinkId;
@@ -216,7 +217,9 @@ impl World {
             let Some((_, number)) = frame::read(&transmit.payload) else {
                 return Err(self.objection(format!("end {from} sends a frame that was never offered")));
             };
-            self.oracle.on_sent(from, number, mode, transmit.uplinks, self.ends[from].uplinks())?;
+            let [attached, up] = self.ends[from].uplinks();
+            let up = if mode == Mode::Adaptive { up } else { self.ends[from].affordable(up) };
+            self.oracle.on_sent(from, number, mode, transmit.uplinks, [attached, up])?;
             let Some(bytes) = self.encapsulate(from, number, &transmit)? else { continue };
             if transmit.is_kept {
                 self.ends[from].kept.insert(transmit.sequence, (number, bytes.clone()));

@@ -187,10 +187,7 @@ fn what_is_not_sealed_is_dropped_where_there_are_keys() {
             sent_packets: 1,
             weight: 1,
             name: crate::proto::uplink::UplinkName::new("a").expect("lawful"),
-            wants_feedback: false,
-            recovers: false,
-            is_metered: false,
-            protects: false,
+            flags: wire::control::ProbeFlags::default(),
         };
         let head = wire::control::Head {
             uplink: uplink(0),

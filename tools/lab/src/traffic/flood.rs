@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use braid::proto::stats::Traffic;
 use braid::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
-use braid::proto::wire::control::{self, Head, Message, Report};
+use braid::proto::wire::control::{self, Head, Message, ProbeFlags, Report};
 use braid::proto::wire::frame_header;
 use braid::sim::random::Random;
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
@@ -183,10 +183,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             sent_packets: random.next(),
             weight: random.between(1, 255) as u8,
             name: UplinkName::new("forged").unwrap_or_default(),
-            wants_feedback: false,
-            recovers: false,
-            is_metered: false,
-            protects: false,
+            flags: ProbeFlags::default(),
         },
         0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received },
         1 => Message::Report(report),
