@@ -1,31 +1,51 @@
 //! Frames that say who they are: of which direction, which number, and with contents that follow from it.
+//!
+//! The direction is in the first byte. The number is behind the Ethernet header, so that all frames of a direction are of
+//! one flow and from one address to another; or, where a frame is too short for that, within the addresses.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 
 use crate::proto::wire::FRAME_LENGTH_MIN;
 
-/// Direction, zeros, and number: so that, but for very many, all frames of a direction have the same addresses (12 bytes).
-const HEAD_LENGTH: usize = FRAME_LENGTH_MIN;
-const NUMBER: usize = HEAD_LENGTH - 8;
+const NUMBER_LENGTH: usize = 8;
+/// Of a frame that has room for the number behind its header.
+const HEAD_LENGTH: usize = FRAME_LENGTH_MIN + NUMBER_LENGTH;
+const ETHER_TYPE: Range<usize> = FRAME_LENGTH_MIN - 2..FRAME_LENGTH_MIN;
+/// IEEE local experimental EtherType 1: nothing that anybody looks into.
+const EXPERIMENTAL: [u8; 2] = [0x88, 0xb5];
 
-/// Frame `number` of those offered to end `from`, `length` bytes long. One too short for its head has none.
+const fn place_of_number(length: usize) -> Range<usize> {
+    if length >= HEAD_LENGTH {
+        FRAME_LENGTH_MIN..HEAD_LENGTH
+    } else {
+        ETHER_TYPE.start - NUMBER_LENGTH..ETHER_TYPE.start
+    }
+}
+
+/// Frame `number` of those offered to end `from`, `length` bytes long. One too short for a header says nothing.
 pub fn make(from: usize, number: u64, length: usize) -> Bytes {
     let mut frame = vec![0; length];
-    if length >= HEAD_LENGTH {
+    if length >= FRAME_LENGTH_MIN {
+        frame[FRAME_LENGTH_MIN..].fill(filler(number));
         frame[0] = from as u8;
-        frame[NUMBER..HEAD_LENGTH].copy_from_slice(&number.to_be_bytes());
-        frame[HEAD_LENGTH..].fill(filler(number));
+        frame[ETHER_TYPE].copy_from_slice(&EXPERIMENTAL);
+        frame[place_of_number(length)].copy_from_slice(&number.to_be_bytes());
+        if length < HEAD_LENGTH {
+            // Nothing else would tell of a spoiled number.
+            frame[1..ETHER_TYPE.start - NUMBER_LENGTH].fill(filler(number));
+        }
     }
     frame.into()
 }
 
 /// From which end a frame is, and its number; `None` if it is none of ours.
 pub fn read(frame: &[u8]) -> Option<(usize, u64)> {
-    let (head, rest) = frame.split_at_checked(HEAD_LENGTH)?;
-    let number = u64::from_be_bytes(head[NUMBER..].try_into().ok()?);
-    let is_ours =
-        head[0] < 2 && head[1..NUMBER].iter().all(|byte| *byte == 0) && rest.iter().all(|byte| *byte == filler(number));
-    is_ours.then_some((usize::from(head[0]), number))
+    let from = usize::from(*frame.first()?);
+    let number = frame.get(place_of_number(frame.len()))?;
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    (from < 2 && make(from, number, frame.len()) == frame).then_some((from, number))
 }
 
 const fn filler(number: u64) -> u8 {

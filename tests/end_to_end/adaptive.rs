@@ -63,8 +63,8 @@ fn what_cannot_be_sent_again_in_time_is_made_up() {
     if !may_run() {
         return;
     }
-    for key in ["", "--sealed"] {
-        let report = run_scenario(SATELLITES, &format!("--mode adaptive --window 200ms {key}"));
+    for keys in ["", "--plaintext"] {
+        let report = run_scenario(SATELLITES, &format!("--mode adaptive --window 200ms {keys}"));
         assert_in_order_and_once(&report);
         let taken: u64 =
             [0, 1].map(|uplink| report["uplinks"][uplink]["up"]["lost"].as_u64().expect("a count")).iter().sum();

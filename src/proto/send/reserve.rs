@@ -30,7 +30,10 @@ impl Reserve {
 
     fn usable(&self) -> UplinkSet {
         let others = self.others();
-        if others.is_empty() || self.is_called { self.reachable.without(others) } else { others }
+        let kept_back = self.reachable.without(others);
+        // What was called for may have fallen since, or be no reserve any more.
+        let is_needed = others.is_empty() || (self.is_called && !kept_back.is_empty());
+        if is_needed { kept_back } else { others }
     }
 }
 
