@@ -280,11 +280,34 @@ impl Lab {
     /// Starts an end as a user who may administer the network, and nothing else, and waits until it is ready.
     pub fn start_as_nobody(&self, namespace: &str, name: &str, flags: &str) -> End {
         let copy = self.copy_for_all(name);
+        let tap_for_all = self.tap_for_all();
         let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
         let right = "--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin";
-        let end = self.spawn(enter(namespace), name, &format!("{user} {right} {}", copy.display()), flags);
+        let end = self.spawn(
+            enter(namespace),
+            name,
+            &format!("{} {user} {right} {}", tap_for_all.display(), copy.display()),
+            flags,
+        );
         end.await_log("ready: ");
         end
+    }
+
+    /// A script that runs what follows where anyone may open /dev/net/tun, which a machine may keep to root. The mounts are
+    /// the process's own: ip(8) has seen to that.
+    fn tap_for_all(&self) -> PathBuf {
+        let folder = self.folder.path();
+        let (devices, script) = (folder.join("devices"), folder.join("tap-for-all"));
+        let text = format!(
+            "#!/bin/sh -e\nmount -t tmpfs braid {0}\nmknod -m 666 {0}/tun c 10 200\nmount --bind {0}/tun /dev/net/tun\n\
+             umount -l {0}\nexec \"$@\"\n",
+            devices.display()
+        );
+        fs::create_dir_all(devices).expect("made");
+        fs::write(&script, text).expect("written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&script, executable).expect("made executable");
+        script
     }
 
     /// A copy of a program that anyone may run, which the folder of the build may not allow.
