@@ -3,6 +3,7 @@
 pub mod burst;
 pub mod dedup;
 pub mod feedback;
+mod once;
 pub mod passage;
 pub mod reorder;
 pub mod repair;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use burst::BurstMeter;
 use dedup::{Dedup, Seen};
 use feedback::NewestByUplink;
+use once::Once;
 use passage::Passage;
 use reorder::{Insertion, REORDER_CAPACITY, Reorder};
 use repair::Repair;
@@ -29,9 +31,12 @@ const FAR_AHEAD: u64 = 1 << 20;
 /// A window longer than this is a bound on the time from end to end, as far as it exceeds it.
 const WINDOW_LONG: Duration = Duration::from_millis(100);
 
-/// A frame may still be made up until every uplink has shown a number that is higher by so much: by then its group has been
-/// closed, and the parities, which leave at once, have passed.
-const REPAIRED_WITHIN: u64 = 2 * GROUP_MAX as u64;
+/// A frame may still be made up until every uplink has shown a number that is higher by so much, or has been past it for so
+/// long, or a part of the window if that is less: by then its group has been closed, and its parities, which leave at once,
+/// have come.
+const REPAIRED_WITHIN: u64 = GROUP_MAX as u64 + 32;
+const REPAIRED_AFTER: Duration = Duration::from_millis(90);
+const REPAIRED_AFTER_PART: u32 = 2;
 
 const _: () = assert!(dedup::DEDUP_WINDOW >= REORDER_CAPACITY as u64, "what is held must be remembered as seen");
 
@@ -78,6 +83,7 @@ pub struct Receiver<T> {
     protects: bool,
     /// What is made of these: nothing before the first are announced.
     repair: Option<Box<Repair>>,
+    parities: Once,
     restored: u64,
     /// Whether nobody but the sender can have made a number up.
     is_authentic: bool,
@@ -111,6 +117,7 @@ impl<T> Receiver<T> {
             recovery_hold: None,
             protects: false,
             repair: None,
+            parities: Once::default(),
             restored: 0,
             is_authentic: false,
             begun: false,
@@ -146,6 +153,7 @@ impl<T> Receiver<T> {
         if let Some(repair) = &mut self.repair {
             repair.forget();
         }
+        self.parities = Once::default();
     }
 
     /// Frames are held for so long from now on.
@@ -171,18 +179,30 @@ impl<T> Receiver<T> {
             return;
         }
         let sequence = seq::extend(sequence, self.end);
-        if let Some(repair) = &mut self.repair
-            && !self.dedup.has_seen(sequence)
-        {
+        let is_news = !self.is_far_ahead(sequence) && !self.dedup.has_seen(sequence);
+        if let Some(repair) = self.repair.as_mut().filter(|_| is_news) {
             repair.on_frame(uplink, sequence, bytes);
         }
     }
 
-    /// A parity has come.
-    pub fn on_parity(&mut self, uplink: UplinkId, head: ParityHead, parity: &[u8]) {
+    /// A parity has come, as control message number `counter`.
+    ///
+    /// # Errors
+    /// [`DropReason::ControlReplayed`] if it has come before, or long after others.
+    pub fn on_parity(
+        &mut self,
+        uplink: UplinkId,
+        counter: u32,
+        head: ParityHead,
+        parity: &[u8],
+    ) -> Result<(), DropReason> {
+        if !self.parities.admit(counter) {
+            return Err(DropReason::ControlReplayed);
+        }
         if let Some(repair) = self.repair.as_mut().filter(|_| self.protects && self.begun) {
             repair.on_parity(uplink, self.end, head, parity);
         }
+        Ok(())
     }
 
     /// The next frame that has been made up: by which uplink the last part of it came, its number, its bytes. To be handed in
@@ -417,27 +437,40 @@ impl<T> Receiver<T> {
         if !waits || self.live.is_empty() {
             return;
         }
-        let floors = self.live.iter().map(|uplink| self.passages[uplink.index()].as_ref().map_or(0, |p| p.floor(now)));
         // Beyond the highest number seen nothing waits either.
-        let floor = floors.min().unwrap_or(0).min(self.end).saturating_sub(self.repaired_within());
+        let floor = if self.protects {
+            let by_number = self.floor(now, Duration::ZERO).saturating_sub(REPAIRED_WITHIN);
+            by_number.max(self.floor(now, self.repair_patience()))
+        } else {
+            self.floor(now, Duration::ZERO)
+        };
         if floor > self.reorder.next() {
             self.reorder.give_up_below(now, floor);
         }
     }
 
-    const fn repaired_within(&self) -> u64 {
-        if self.protects { REPAIRED_WITHIN } else { 0 }
+    /// What no live uplink has brought for `patience`, and no one will.
+    fn floor(&self, now: Instant, patience: Duration) -> u64 {
+        let floor =
+            |uplink: UplinkId| self.passages[uplink.index()].as_ref().map_or(0, |passage| passage.floor(now, patience));
+        self.live.iter().map(floor).min().unwrap_or(0).min(self.end)
+    }
+
+    /// How much longer than otherwise a frame is waited for that may be made up.
+    fn repair_patience(&self) -> Duration {
+        let part = self.window.unwrap_or_default() / REPAIRED_AFTER_PART;
+        if self.protects { REPAIRED_AFTER.min(part) } else { Duration::ZERO }
     }
 
     /// When the gap before the first frame held will be known to be lost, if every live uplink has passed it but
     /// some are still allowed to be late.
     fn gap_closes_at(&self, now: Instant) -> Option<Instant> {
-        let missing = self.reorder.next() + self.repaired_within();
+        let (missing, patience) = (self.reorder.next(), self.repair_patience());
         let mut closes_at = None;
         for uplink in self.live.iter() {
             let passage = self.passages[uplink.index()].as_ref()?;
-            if passage.floor(now) <= missing {
-                closes_at = closes_at.max(Some(passage.passes_at(now, missing)?));
+            if passage.floor(now, patience) <= missing {
+                closes_at = closes_at.max(Some(passage.passes_at(now, patience, missing)?));
             }
         }
         closes_at

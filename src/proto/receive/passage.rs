@@ -96,23 +96,24 @@ impl Passage {
         }
     }
 
-    /// Frames below this number will not come by this uplink any more.
+    /// Frames below this number have not come by this uplink for `patience`, and will not any more.
     #[inline]
     #[must_use]
-    pub fn floor(&self, now: Instant) -> u64 {
-        if self.allowance.is_zero() {
+    pub fn floor(&self, now: Instant, patience: Duration) -> u64 {
+        let patience = self.allowance + patience;
+        if patience.is_zero() {
             return self.end;
         }
-        self.recent().find(|(_, when)| now >= *when + self.allowance).map_or(0, |(end, _)| end)
+        self.recent().find(|(_, when)| now >= *when + patience).map_or(0, |(end, _)| end)
     }
 
     /// When [`Self::floor`] will exceed `sequence`; `None` if it does already, or if the uplink has not come so far.
     #[must_use]
-    pub fn passes_at(&self, now: Instant, sequence: u64) -> Option<Instant> {
-        if self.end <= sequence || self.floor(now) > sequence {
+    pub fn passes_at(&self, now: Instant, patience: Duration, sequence: u64) -> Option<Instant> {
+        if self.end <= sequence || self.floor(now, patience) > sequence {
             return None;
         }
-        Some(self.passed_at(sequence) + self.allowance)
+        Some(self.passed_at(sequence) + self.allowance + patience)
     }
 
     /// The earliest remembered moment at which the uplink had come past `sequence`.
@@ -156,8 +157,8 @@ mod tests {
     fn a_fifo_uplink_passes_at_once() {
         let mut passage = Passage::new(at(0), 10);
         passage.show(at(5), 12);
-        assert_eq!(passage.floor(at(5)), 12);
-        assert_eq!(passage.passes_at(at(5), 11), None);
+        assert_eq!(passage.floor(at(5), Duration::ZERO), 12);
+        assert_eq!(passage.passes_at(at(5), Duration::ZERO, 11), None);
     }
 
     #[test]
@@ -167,9 +168,9 @@ mod tests {
         passage.learn_late(at(14), 15);
         assert_eq!(passage.allowance(), Duration::from_millis(5));
         passage.show(at(20), 30);
-        assert_eq!(passage.floor(at(24)), 20);
-        assert_eq!(passage.passes_at(at(24), 25), Some(at(25)));
-        assert_eq!(passage.floor(at(25)), 30);
+        assert_eq!(passage.floor(at(24), Duration::ZERO), 20);
+        assert_eq!(passage.passes_at(at(24), Duration::ZERO, 25), Some(at(25)));
+        assert_eq!(passage.floor(at(25), Duration::ZERO), 30);
     }
 
     #[test]

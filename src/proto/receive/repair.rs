@@ -115,6 +115,10 @@ impl Repair {
             return;
         }
         let numbered = &mut self.recent[place(sequence)];
+        // What comes that late helps nothing any more, and nobody is to undo by it what has come.
+        if numbered.sequence.is_some_and(|known| known > sequence) {
+            return;
+        }
         (numbered.sequence, numbered.is_made_up) = (Some(sequence), false);
         numbered.frame.room(bytes.len()).copy_from_slice(bytes);
         for at in 0..GROUPS {
@@ -128,7 +132,8 @@ impl Repair {
     pub fn on_parity(&mut self, uplink: UplinkId, expected: u64, head: ParityHead, parity: &[u8]) {
         let first = seq::extend(head.first, expected);
         let group = Group { first, frames: head.frames, parities: head.parities, share_length: parity.len(), come: 0 };
-        if self.missing(&group).next().is_none() {
+        let is_remembered = first.abs_diff(expected) < RECENT as u64;
+        if !is_remembered || self.missing(&group).next().is_none() {
             return;
         }
         let known = self.groups.iter().position(|known| known.is_some_and(|known| known.first == first));

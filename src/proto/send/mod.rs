@@ -306,7 +306,7 @@ impl<F> Sender<F> {
     }
 
     fn copy_sent(&mut self, now: Instant, uplink: UplinkId, length: u32) -> Copy {
-        let is_lone = self.routes[uplink.index()].in_flight() == 0;
+        let is_lone = self.routes[uplink.index()].is_lone(now);
         let expected_at = self.routes[uplink.index()].on_sent(now, length);
         self.sent_by[uplink.index()] += 1;
         Copy { uplink, number: self.sent_by[uplink.index()], sent_at: now, expected_at, is_lone }

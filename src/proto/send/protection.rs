@@ -12,7 +12,7 @@ use super::{Dispatch, Sender};
 use crate::proto::seq;
 use crate::proto::time::Instant;
 use crate::proto::uplink::measure::PartsPerMillion;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 use crate::proto::wire::control::ParityBytes;
 use crate::proto::wire::parity::{
     ADDRESSES_LENGTH, FrameCopy, GROUP_MAX, GROUP_MIN, PARITIES_MAX, PARITY_HEAD_LENGTH, PROTECTED_MAX, ParityHead,
@@ -38,6 +38,8 @@ const LOSS_MIN: f64 = 1e-3;
 /// There is at most one parity for so many frames; and if frames wait for an uplink, for so many.
 const FRAMES_PER_PARITY: usize = 2;
 const FRAMES_PER_PARITY_BUSY: usize = 8;
+/// After so many groups without parities, since there were too few frames or no room, the peer should not wait for any.
+const BARE_MAX: u32 = 4;
 /// What was lost counts less by this with each look, ten times a second.
 const LOSS_FADES: f64 = 1.0 / 64.0;
 /// What an uplink is taken to lose before anything is known of it.
@@ -93,6 +95,8 @@ struct Workshop {
 pub struct Protection {
     is_on: bool,
     loss: [Option<f64>; UPLINKS_MAX],
+    /// How many groups in a row got no parity.
+    bare: u32,
     group: Option<Group>,
     workshop: Option<Box<Workshop>>,
 }
@@ -106,7 +110,7 @@ impl std::fmt::Debug for Protection {
 impl Protection {
     /// The peer is another one.
     pub fn forget_peer(&mut self) {
-        (self.is_on, self.group) = (false, None);
+        (self.is_on, self.group, self.bare) = (false, None, 0);
         if let Some(workshop) = &mut self.workshop {
             workshop.taken = workshop.made;
         }
@@ -206,11 +210,11 @@ impl Workshop {
 
 impl<F> Sender<F> {
     /// Whether parities are sent, since what is lost cannot be sent again in time, and a parity can. Holds until this is asked
-    /// again, and the peer must be told.
+    /// again, and the peer must be told, if any are made.
     pub fn announce_protection(&mut self) -> bool {
         let is_on = !self.recovers && self.shortest_round_trip().is_some() && self.hold >= HOLD_MIN;
         self.protection.switch(is_on);
-        is_on
+        is_on && self.protection.bare < BARE_MAX
     }
 
     /// So much of what was sent by `uplink` has been lost of late.
@@ -275,7 +279,11 @@ impl<F> Sender<F> {
 
     /// No other frame joins the group: its parities are made, and get their uplinks.
     fn close_group(&mut self, now: Instant) {
-        let Some(group) = self.protection.group.take().filter(|group| group.frames >= GROUP_MIN) else { return };
+        let Some(group) = self.protection.group.take() else { return };
+        self.protection.bare = self.protection.bare.saturating_add(1);
+        if group.frames < GROUP_MIN {
+            return;
+        }
         let mut wanted = self.protection.parities_for(&group, self.queue.frames() > 0);
         let mut uplinks = [UplinkId::FIRST; PARITIES_MAX];
         let mut carried = group.sent_by;
@@ -292,6 +300,7 @@ impl<F> Sender<F> {
         let Some(workshop) = self.protection.workshop.as_mut().filter(|_| wanted > 0) else { return };
         if workshop.make(&group, &uplinks[..wanted]).is_ok() {
             self.counters.parities += wanted as u64;
+            self.protection.bare = 0;
         }
     }
 
@@ -307,13 +316,11 @@ impl<F> Sender<F> {
                 && !route.is_paused()
                 && self.protection.loss_by(*uplink) < LOSS_BEARABLE
         };
-        let good: UplinkSet = self.usable.iter().filter(is_good).collect();
-        let rank = |uplink: &UplinkId| {
-            let route = &self.routes[uplink.index()];
-            let is_costly = route.limits.is_metered && group.sent_by[uplink.index()] == 0;
-            (is_costly, carried[uplink.index()], route.arrival(now, length))
-        };
-        good.iter().min_by_key(rank)
+        // What costs money carries parities only if it carries frames of the group.
+        let is_cheap =
+            |uplink: &UplinkId| !self.routes[uplink.index()].limits.is_metered || group.sent_by[uplink.index()] > 0;
+        let rank = |uplink: &UplinkId| (carried[uplink.index()], self.routes[uplink.index()].arrival(now, length));
+        self.usable.iter().filter(is_cheap).filter(is_good).min_by_key(rank)
     }
 
     /// The next parity to send.

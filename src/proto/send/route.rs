@@ -77,6 +77,9 @@ pub struct Route {
     reordering_since: Instant,
     /// By our clock: when `rate_max` lets the next frame go.
     allowed_at: Instant,
+    /// By our clock: when the last parity was sent, and until when those sent take what it has been seen to carry.
+    parity_at: Option<Instant>,
+    parities_until: Instant,
 }
 
 impl Route {
@@ -258,13 +261,27 @@ impl Route {
     /// Whether a frame may be sent now, when others may wait for `queue_max` on the way.
     #[must_use]
     pub fn has_room(&self, now: Instant, queue_max: Duration) -> bool {
-        self.has_room_for_parity(now, self.queue_max(now, queue_max)) && self.in_flight <= self.in_flight_max()
+        self.queue(now) <= self.queue_max(now, queue_max)
+            && self.in_flight <= self.in_flight_max()
+            && self.is_allowed(now)
     }
 
-    /// Whether a parity may be sent now: also when nothing should wait for a moment.
+    /// Whether a parity may be sent now: also when nothing should wait for a moment, and with a little more patience for
+    /// `rate_max` than frames need, which have just taken their part. By an uplink that carries no frames, of which it would
+    /// be seen that they wait, no more may go than it has been seen to carry, and nothing while probes are late.
     #[must_use]
     pub fn has_room_for_parity(&self, now: Instant, queue_max: Duration) -> bool {
-        self.queue(now) <= queue_max && self.is_allowed(now)
+        let is_late = self.last_transit.zip(self.base()).is_some_and(|(last, base)| last.above(base) > queue_max);
+        let is_known = self.in_flight > 0 || self.capacity.seen() > 0;
+        let soon = now + queue_max;
+        is_known && !is_late && self.queue(now) <= queue_max && self.parities_until <= soon && self.allowed_at <= soon
+    }
+
+    /// Whether nothing of ours is on its way by it, as far as is known.
+    #[must_use]
+    pub fn is_lone(&self, now: Instant) -> bool {
+        let has_parity = self.parity_at.is_some_and(|at| now.since(at) <= self.round_trip().unwrap_or(UNHEARD_FOR));
+        self.in_flight == 0 && !has_parity
     }
 
     /// Whether `rate_max` lets a frame go now.
@@ -317,7 +334,17 @@ impl Route {
     pub fn on_parity(&mut self, now: Instant, length: u32) {
         self.free_at = self.arrival(now, length).or(self.free_at);
         self.on_copied(length);
+        self.parities_until = self.parities_until.max(now) + self.time_for_parity(length);
+        self.parity_at = Some(now);
         self.take_allowance(now, length);
+    }
+
+    /// Where no frames are under way, of which it would be seen that they wait, it is taken to carry no more than was seen.
+    fn time_for_parity(&self, length: u32) -> Duration {
+        if self.in_flight > 0 {
+            return self.time_for(length.into());
+        }
+        Duration::from_nanos(u64::from(length) * 1_000_000_000 / self.capacity.seen().max(1))
     }
 
     /// A frame has been lost on its way.

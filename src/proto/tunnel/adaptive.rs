@@ -186,7 +186,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         const MORE: usize = KEYED_HEADER_LENGTH + CONTROL_CHECKSUM_LENGTH - FRAME_HEADER_LENGTH;
         const LESS: usize = ADDRESSES_LENGTH - SHARE_OVERHEAD - PARITY_HEAD_LENGTH;
         let longest = usize::from(self.tap_mtu) + FRAME_LENGTH_MIN;
-        if self.is_sealed { usize::MAX } else { longest + LESS - MORE }
+        // A parity's length is even.
+        if self.is_sealed { usize::MAX } else { (longest + LESS - MORE) & !1 }
     }
 
     /// The next parity to send, which is a control message that may be as long as a frame.

@@ -55,20 +55,16 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         Ok(())
     }
 
-    /// It does not say which start of the peer has made it, nor by which uplink it was sent, and is no sign of life: see
-    /// [`Tunnel::on_frame`].
+    /// It does not say which start of the peer has made it, nor by which uplink it was sent: it is no sign of life, and its
+    /// number says nothing of the uplink's other messages. See [`Tunnel::on_frame`].
     fn on_parity(&mut self, arrival: Arrival, counter: u32, body: &[u8]) -> Result<(), DropReason> {
         let uplink = self.uplink_of(arrival).ok_or(DropReason::UnknownSource)?;
-        let of_uplink = &mut self.uplinks[uplink.index()];
-        if !of_uplink.is_of_peer() {
+        if !self.uplinks[uplink.index()].is_of_peer() {
             return Err(DropReason::UnknownSource);
         }
         let (head, parity) = parity::parse(body)?;
-        if !of_uplink.admit_control(counter) {
-            return Err(DropReason::ControlReplayed);
-        }
-        of_uplink.received.add(body.len());
-        self.receiver.on_parity(uplink, head, parity);
+        self.receiver.on_parity(uplink, counter, head, parity)?;
+        self.uplinks[uplink.index()].received.add(body.len());
         Ok(())
     }
 
@@ -132,7 +128,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if let Some(sender) = self.outbound.adaptive() {
             sender.forget_peer();
         }
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
     }
 
     /// At the gateway: learns where an uplink is from the box's probes, and follows it.
@@ -155,7 +151,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.attach(uplink);
         self.probe_clock.hurry(now);
         self.push_event(Event::Moved { uplink, from: known, to: path });
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
         Ok(())
     }
 
@@ -204,7 +200,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if self.role == Role::Gateway && (of_uplink.name, of_uplink.weight) != (probe.name, probe.weight) {
             of_uplink.name = probe.name;
             of_uplink.weight = probe.weight;
-            self.refresh_scheduler();
+            self.refresh_scheduler(now);
         }
         let received = self.uplinks[uplink.index()].received;
         if self.role == Role::Gateway {
@@ -257,7 +253,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// Probes every uplink that can be probed.
     pub(super) fn probe_all(&mut self, now: Instant) {
         self.probe_clock.beat(now);
-        let spared = if self.probe_clock.beats_for_spared(now) { UplinkSet::EMPTY } else { self.spent };
+        let spared = if self.probe_clock.beats_for_spared(now) { UplinkSet::EMPTY } else { self.spared };
         let wants_feedback = self.is_adaptive();
         let (recovers, protects) = self.announce_recovery(now);
         for uplink in self.attached().without(spared).iter() {
@@ -274,7 +270,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.say(now, uplink, &probe);
         }
         // Round-trip times have moved on, which active-backup may want to know.
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
     }
 
     /// At the gateway: an uplink that has long been silent may be anyone's address by now.

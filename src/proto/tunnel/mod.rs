@@ -71,6 +71,8 @@ pub struct Tunnel<T, F = T> {
     heard: UplinkSet,
     /// Those whose data budgets are spent, and when a frame last came by one of them.
     spent: UplinkSet,
+    /// Those of them that rest, since there are others.
+    spared: UplinkSet,
     spent_used_at: Option<Instant>,
     /// When the peer was last told by these, too, that nothing comes any more.
     alarmed_at: Option<Instant>,
@@ -125,6 +127,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
             spent: UplinkSet::EMPTY,
+            spared: UplinkSet::EMPTY,
             spent_used_at: None,
             alarmed_at: None,
             probe_clock: ProbeClock::new(now, settings.probe_interval),
@@ -338,7 +341,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub fn handle_uplink_attached(&mut self, now: Instant, uplink: UplinkId) {
         self.attach(uplink);
         self.probe_clock.hurry(now);
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
     }
 
     fn attach(&mut self, uplink: UplinkId) {
@@ -355,7 +358,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub fn handle_uplink_detached(&mut self, now: Instant, uplink: UplinkId, reason: Reason) {
         let transition = self.uplinks[uplink.index()].detach(now, reason);
         self.on_transition(uplink, transition);
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
         // The peer learns at once that nothing can reach us by this one.
         self.refresh_heard(now);
     }
@@ -364,7 +367,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub fn handle_send_error(&mut self, now: Instant, uplink: UplinkId, errno: i32) {
         let transition = self.uplinks[uplink.index()].fall(now, Reason::SocketError(errno));
         self.on_transition(uplink, transition);
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
     }
 
     /// The process is about to stop: tells the peer so.
@@ -490,12 +493,19 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.on_transition(uplink, transition);
         }
         if changed {
-            self.refresh_scheduler();
+            self.refresh_scheduler(now);
         }
     }
 
-    fn refresh_scheduler(&mut self) {
-        self.outbound.refresh(&Standing::of(&self.uplinks, self.known), self.spent);
+    fn refresh_scheduler(&mut self, now: Instant) {
+        let standing = Standing::of(&self.uplinks, self.known);
+        self.outbound.refresh(&standing, self.spent);
+        // Where they are all that is left, they are used as any others, and must be known as well.
+        let spared = if standing.best.without(self.spent).is_empty() { UplinkSet::EMPTY } else { self.spent };
+        if spared != self.spared {
+            self.spared = spared;
+            self.probe_clock.change_pace(now);
+        }
     }
 
     fn on_transition(&mut self, uplink: UplinkId, transition: Option<Transition>) {

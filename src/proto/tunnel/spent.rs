@@ -29,8 +29,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         } else {
             self.spent = self.spent.without(UplinkSet::only(uplink));
         }
-        self.probe_clock.change_pace(now);
-        self.refresh_scheduler();
+        self.refresh_scheduler(now);
     }
 
     /// The uplinks whose budgets are spent.
@@ -50,7 +49,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// The uplinks by which the peer sends no frames because of what they cost.
     pub(super) fn resting(&self, now: Instant) -> UplinkSet {
         let is_used = self.spent_used_at.is_some_and(|at| now.since(at) < USED_FOR);
-        if is_used { UplinkSet::EMPTY } else { self.spent }
+        if is_used { UplinkSet::EMPTY } else { self.spared }
     }
 
     /// The uplinks by which a report goes only because nothing comes any more. Frames are held for up to `hold`.
@@ -72,7 +71,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// How often an uplink is probed, and since when at least so often.
     pub(super) fn pace(&self, uplink: UplinkId) -> (Duration, Instant) {
         let clock = &self.probe_clock;
-        let interval = if self.spent.contains(uplink) { clock.spared_interval() } else { clock.interval() };
+        let interval = if self.spared.contains(uplink) { clock.spared_interval() } else { clock.interval() };
         (interval, clock.interval_since())
     }
 }

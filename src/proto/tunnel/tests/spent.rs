@@ -55,6 +55,18 @@ fn where_all_uplinks_are_spent_all_are_used_as_before() {
 }
 
 #[test]
+fn where_all_uplinks_are_spent_a_silent_one_is_noticed_as_soon_as_ever() {
+    let mut world = World::new(Mode::BalanceRr);
+    world.set_spent(0, true);
+    world.set_spent(1, true);
+    world.stream(BOX, 0..1000);
+    world.links[0].towards_gateway = false;
+    world.stream(BOX, 1000..2000);
+    world.run(200);
+    assert!(world.missing(BOX) < 200, "{} of 1,000 were lost", world.missing(BOX));
+}
+
+#[test]
 fn a_new_month_has_the_uplink_used_again() {
     let mut world = World::new(Mode::BalanceRr);
     world.set_spent(1, true);
