@@ -2,7 +2,8 @@
 //!
 //! Rules of the layer, each held by a test or a lint: no `unsafe`, no file descriptor, no clock (time comes in as
 //! [`time::Instant`]), no randomness (it comes in with the configuration, and by [`session::Host`]), no hash order, and
-//! no allocation for a packet once [`tunnel::Tunnel::new`] has returned. The reactor and the simulator drive exactly
+//! no allocation for a packet once [`tunnel::Tunnel::new`] has returned (but once, what parities need, when the first are
+//! sent or announced). The reactor and the simulator drive exactly
 //! this code.
 //!
 //! Imports run one way:

@@ -417,6 +417,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "unlike-delays",
     "loss-one-uplink",
     "loss-every-uplink",
+    "satellites",
     "cut-no-delay",
     "unplug-no-delay",
     "chaos",
