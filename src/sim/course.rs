@@ -121,8 +121,10 @@ pub struct Course {
     pub events: Vec<CourseEvent>,
     /// Bytes of each Ethernet frame of the stream.
     pub frame_length: usize,
-    /// From one frame to the next.
+    /// From one frame to the next, on average.
     pub interval: Nanoseconds,
+    /// So many come at once, as those of a picture do.
+    pub burst: u64,
     /// How long the stream lasts.
     pub duration: Nanoseconds,
 }
@@ -140,8 +142,8 @@ impl Course {
             clock_origin: 0,
         };
         let stream = TrafficPlan {
-            interval: self.interval,
-            burst: 1,
+            interval: self.interval * self.burst,
+            burst: self.burst,
             lengths: (self.frame_length, self.frame_length),
             ..TrafficPlan::NONE
         };

@@ -48,7 +48,7 @@ pub fn in_time(course: &Course, seed: u64, deadline: Duration) -> Option<u64> {
     let last = course.duration + deadline;
     let links = histories.iter().zip(&starts).map(|(history, start)| history.chances(*start, length)).collect();
     let chances = merge(links).take_while(|chance| chance.at <= last);
-    let offers = (0..course.frames()).map(|number| number * course.interval);
+    let offers = (0..course.frames()).map(|number| (number - number % course.burst) * course.interval);
     Some(count(offers, deadline, shortest, chances))
 }
 
@@ -222,6 +222,7 @@ mod tests {
             events: vec![],
             frame_length: 1358,
             interval: interval_ms * MILLISECOND,
+            burst: 1,
             duration: frames * interval_ms * MILLISECOND,
         }
     }

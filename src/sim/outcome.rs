@@ -115,6 +115,7 @@ mod tests {
             events: vec![],
             frame_length: 1000,
             interval: 2 * MILLISECOND,
+            burst: 1,
             duration: 4 * SECOND,
         }
     }

@@ -85,6 +85,7 @@ impl<F> Sender<F> {
                 self.routes[index].on_lone_transit(now, transit);
             }
             self.routes[index].on_transit(now, copy.sent_at, transit);
+            self.routes[index].on_lateness(arrived_at.since(copy.expected_at));
         }
         self.routes[index].on_received(arrived_at, arrival.bytes, transit);
     }

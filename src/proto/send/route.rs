@@ -58,6 +58,8 @@ pub struct Route {
     base: Option<RecentLeast<Transit>>,
     last_transit: Option<Transit>,
     variation: u64,
+    /// How much later than expected frames come, on average.
+    lateness_mean: u64,
     capacity: Capacity,
     in_flight: u64,
     /// Bytes that were sent by it in all, and of these those that the peer has received, as far as it has told.
@@ -97,6 +99,11 @@ impl Route {
             self.variation = self.variation - self.variation / 16 + difference.min(nanos(VARIATION_MAX)) / 16;
         }
         self.base = Some(RecentLeast::after(self.base, now, transit, self.memory()));
+    }
+
+    /// A frame came so much later than expected.
+    pub fn on_lateness(&mut self, lateness: Duration) {
+        self.lateness_mean = self.lateness_mean - self.lateness_mean / 16 + nanos(lateness.min(VARIATION_MAX)) / 16;
     }
 
     /// Each uplink's period is another one, so that not all of them make room at the same time.
@@ -192,10 +199,10 @@ impl Route {
         self.round_trip.map(|shortest| shortest.get())
     }
 
-    /// How far the variation of transits excuses a frame.
+    /// How late a frame may be, given how late frames are as a rule, and be on its way still.
     #[must_use]
     pub fn patience(&self) -> Duration {
-        OVERDUE_MIN + (Duration::from_nanos(self.variation) * VARIATIONS).min(VARIATION_MAX)
+        OVERDUE_MIN + (Duration::from_nanos(self.lateness_mean) * VARIATIONS).min(VARIATION_MAX)
     }
 
     /// What it carries.

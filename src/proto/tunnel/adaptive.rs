@@ -24,6 +24,8 @@ pub(super) const RESENDS_WAITING_MAX: usize = 256;
 pub const WINDOW_MIN: Duration = Duration::from_millis(50);
 /// Jitter allowed for, in units of what is measured.
 const JITTERS: u32 = 4;
+/// What it takes to notice that an uplink stands still whose frames come in bursts.
+const STALLED_WITHIN: Duration = Duration::from_millis(70);
 /// How often a lost frame may be lost again and still be in time.
 const RECOVERIES: u32 = 2;
 
@@ -265,8 +267,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         // A peer that could send again what is lost does so once the window leaves the time.
         let can_recover = self.feedback_clock.is_wanted();
         let recovery = self.shortest_round_trip().filter(|_| can_recover).unwrap_or_default();
-        let missed = if can_recover { MISSED_WITHIN } else { Duration::ZERO };
-        let wanted = Duration::from_nanos(skew.unsigned_abs()) + jitter * JITTERS + (recovery + missed) * RECOVERIES;
+        let missed = if can_recover { MISSED_WITHIN + STALLED_WITHIN } else { Duration::ZERO };
+        let wanted = Duration::from_nanos(skew.unsigned_abs()) + jitter * JITTERS + recovery * RECOVERIES + missed;
         // Up at once, and down slowly: what was needed a moment ago may be needed again.
         let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);
         self.window_now = window;

@@ -1,10 +1,11 @@
 //! The core's one entry: frames and datagrams go in, frames and datagrams come out.
 //!
 //! The contract of the loop around it: call any number of `handle_*` with one `now`, and after each drain
-//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], [`Tunnel::poll_control`] and [`Tunnel::poll_parity`] (which gets its
-//! number only then), then [`Tunnel::poll_restored`] and [`Tunnel::poll_deliver`], until they are empty; then sleep until [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control
-//! messages made after them: a probe says "all below this number has been sent", and an uplink is first-in, first-out.
-//! What goes again may have been sent for the first time just before, to explore an idle uplink.
+//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], [`Tunnel::poll_control`] and [`Tunnel::poll_parity`] (which gets
+//! its number only then), then [`Tunnel::poll_restored`] and [`Tunnel::poll_deliver`], until they are empty; then sleep until
+//! [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control messages made after them: a probe says "all
+//! below this number has been sent", and an uplink is first-in, first-out. What goes again may have been sent for the first
+//! time just before, to explore an idle uplink.
 //!
 //! `now` never goes back.
 

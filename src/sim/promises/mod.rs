@@ -108,6 +108,7 @@ fn stream(rate: u64) -> Course {
         events: vec![],
         frame_length: FRAME_LENGTH,
         interval: FRAME_LENGTH as u64 * 8 * SECOND / rate,
+        burst: 1,
         duration: DURATION,
     }
 }
@@ -116,6 +117,11 @@ impl Course {
     /// It goes over these.
     fn over<const LINKS: usize>(self, links: [CourseUplink; LINKS]) -> Self {
         Self { uplinks: links.to_vec(), ..self }
+    }
+
+    /// So many frames come at once.
+    fn in_bursts_of(self, burst: u64) -> Self {
+        Self { burst, ..self }
     }
 
     /// Both ends hold frames for up to this, no more and no less.

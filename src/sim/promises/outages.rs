@@ -74,3 +74,20 @@ fn an_interface_that_goes_down_and_up_loses_nothing() {
 fn an_interface_that_goes_down_and_up_every_3_s_loses_nothing() {
     assert_none_lost(&course(near_and_far_of(mbit(10)), NEAR, Course::unplugged, EVERY_3_S));
 }
+
+#[test]
+fn a_blackhole_is_bridged_for_a_video_whose_pictures_come_in_bursts() {
+    let (mut lost, mut offered) = (0, 0);
+    for silent in [NEAR, FAR] {
+        for burst in [20, 60, 100] {
+            let course = stream(mbit(6)).over(near_and_far_of(mbit(20))).in_bursts_of(burst);
+            for run in runs(&course.blackhole(silent, (4_000, 9_000))) {
+                // Twice what is under way when it begins would be 200.
+                assert!(run.figures().lost() <= 30, "bursts of {burst}: {run}");
+                lost += run.figures().lost();
+                offered += run.figures().offered;
+            }
+        }
+    }
+    assert!(lost * 5_000 <= offered, "{lost} of {offered}");
+}

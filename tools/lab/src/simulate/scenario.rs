@@ -37,6 +37,7 @@ pub fn course(scenario: &Scenario, options: &RepeatOptions) -> Result<Course, St
         events: course_events(scenario)?,
         frame_length: scenario.traffic.size + PAYLOAD_TO_FRAME,
         interval: interval(&scenario.traffic)?,
+        burst: 1,
         duration: scenario.duration.as_nanos() as Nanoseconds,
     };
     let length = course.packet_length();
