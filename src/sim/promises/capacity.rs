@@ -28,7 +28,7 @@ fn four_unlike_links_carry_what_they_carry_together() {
 }
 
 #[test]
-#[ignore = "99.77% to 99.95%: what is offered 40 to 70 ms after the stream has begun takes up to 220 ms"]
+#[ignore = "99.1%: what is offered 40 to 150 ms after the stream has begun takes up to 290 ms, and a few frames are lost"]
 fn four_unlike_links_carry_what_they_carry_together_in_time_from_the_first_frame() {
     for run in runs(&over_four_links()) {
         assert!(run.outcome.in_time_percent() >= 99.9, "{run}");
