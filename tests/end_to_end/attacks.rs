@@ -256,7 +256,7 @@ fn a_datagram_that_ends_early_is_noticed() {
 #[test]
 fn a_datagram_that_comes_once_more_from_elsewhere_moves_no_uplink() {
     let Some(scene) = Scene::up("") else { return };
-    let drops = scene.assert_unharmed(3_000, || drop(scene.attack(GATEWAY, &["hijack", "nowhere", "2", "a", "b"])));
+    let drops = scene.assert_unharmed(4_000, || drop(scene.attack(GATEWAY, &["hijack", "nowhere", "2", "a", "b"])));
     drops.assert_gateway(&["unknown_source"], 500);
     drops.assert_gateway(&["control_replayed"], 10);
     let log = scene.far.log();
@@ -266,7 +266,7 @@ fn a_datagram_that_comes_once_more_from_elsewhere_moves_no_uplink() {
 #[test]
 fn a_datagram_that_comes_once_more_from_the_address_of_another_uplink_costs_nothing() {
     let Some(scene) = Scene::up("") else { return };
-    let drops = scene.assert_unharmed(3_000, || drop(scene.attack(GATEWAY, &["hijack", "uplinks", "2", "a", "b"])));
+    let drops = scene.assert_unharmed(4_000, || drop(scene.attack(GATEWAY, &["hijack", "uplinks", "2", "a", "b"])));
     drops.assert_gateway(&["duplicate", "late"], 500);
     drops.assert_gateway(&["control_replayed"], 10);
 }
@@ -278,7 +278,7 @@ fn word_that_the_gateway_cannot_be_reached_is_not_believed() {
     let told = || kernel_count(&scene.lab, "IcmpInDestUnreachs");
     let before = told();
     let mut sent = Value::Null;
-    scene.assert_unharmed(3_000, || sent = scene.attack(PROVIDER, &["unreachable", "2", &port]));
+    scene.assert_unharmed(4_000, || sent = scene.attack(PROVIDER, &["unreachable", "2", &port]));
     let told = told() - before;
     assert!(told > 1_000, "{told} came of {sent}");
     let log = scene.near.log();
