@@ -4,7 +4,7 @@
 //! interface has come back or has another address. The gateway has one socket for all.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::Endpoint;
 use super::control_message::ControlBuffer;
 use super::datagram_port::send::Destination;
 use super::datagram_port::{DatagramPort, Route};
+use super::mtu;
 use super::netlink::{LinkNews, LinkState, LinkWatcher};
 use super::ring::{Files, Ring};
 use super::uplink_socket::{GatewaySocket, UplinkError, UplinkSocket, open_uplink};
@@ -25,10 +26,6 @@ use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
 
 /// How long after a failure an uplink's socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// Bytes of IP and UDP header in front of a datagram.
-const HEADER_IPV4: u64 = 20 + 8;
-const HEADER_IPV6: u64 = 40 + 8;
 
 /// The number of a box's one tunnel.
 const BOX_TUNNEL: usize = 0;
@@ -220,9 +217,12 @@ impl Links {
     /// none now (at the box).
     #[must_use]
     pub fn header_length(&self, uplink: UplinkId) -> u64 {
-        let Self::Box(links) = self else { return HEADER_IPV6 };
-        let is_ipv4 = links.socket(uplink).is_some_and(|socket| socket.remote.is_ipv4());
-        if is_ipv4 { HEADER_IPV4 } else { HEADER_IPV6 }
+        let socket = match self {
+            Self::Box(links) => links.socket(uplink),
+            Self::Gateway(_) => None,
+        };
+        let remote = socket.map_or(Ipv6Addr::UNSPECIFIED.into(), |socket| socket.remote.ip());
+        mtu::datagram_header_length(remote).into()
     }
 
     /// Where a datagram for `route` goes: at the gateway by `path`, at the box to the gateway.

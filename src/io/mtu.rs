@@ -10,6 +10,20 @@ use crate::proto::wire::{FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, KEYED_HEADER_LEN
 /// What an uplink is taken to carry when its interface cannot be asked.
 const UPLINK_MTU_COMMON: u32 = 1500;
 
+/// Bytes of UDP header.
+const UDP_HEADER_LENGTH: u32 = 8;
+
+/// Bytes of IP header in front of a packet to or from `remote`.
+const fn ip_header_length(remote: IpAddr) -> u32 {
+    if remote.is_ipv4() { 20 } else { 40 }
+}
+
+/// Bytes of IP and UDP header in front of a datagram to or from `remote`.
+#[must_use]
+pub const fn datagram_header_length(remote: IpAddr) -> u32 {
+    ip_header_length(remote) + UDP_HEADER_LENGTH
+}
+
 /// Bytes that one frame's packet costs beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Overhead {
@@ -22,9 +36,9 @@ struct Overhead {
 
 impl Overhead {
     const fn towards(gateway: IpAddr, is_sealed: bool) -> Self {
-        let ip = if gateway.is_ipv4() { 20 } else { 40 };
+        let ip = ip_header_length(gateway);
         let (gre, tag) = if is_sealed { (KEYED_HEADER_LENGTH, TAG_LENGTH) } else { (FRAME_HEADER_LENGTH, 0) };
-        Self { ip, udp: 8, gre: gre as u32, ethernet: FRAME_LENGTH_MIN as u32, tag: tag as u32 }
+        Self { ip, udp: UDP_HEADER_LENGTH, gre: gre as u32, ethernet: FRAME_LENGTH_MIN as u32, tag: tag as u32 }
     }
 
     const fn total(self) -> u32 {

@@ -9,6 +9,8 @@
 //! A frame is copied when it comes, as long as the peer sends parities: kept where they are, frames would use up the
 //! buffers that others need.
 
+use std::collections::VecDeque;
+
 use reed_solomon_simd::ReedSolomonDecoder;
 
 use crate::proto::seq;
@@ -30,14 +32,7 @@ const RESTORED_MAX: usize = 2 * PARITIES_MAX;
 struct Numbered {
     sequence: Option<u64>,
     is_made_up: bool,
-    uplink: UplinkId,
     frame: FrameCopy,
-}
-
-impl Numbered {
-    fn none() -> Self {
-        Self { sequence: None, is_made_up: false, uplink: UplinkId::FIRST, frame: FrameCopy::EMPTY }
-    }
 }
 
 /// A group of which a parity has come, and frames are missing.
@@ -65,31 +60,27 @@ pub struct Repair {
     parities: Box<[[[u8; SHARE_MAX]; PARITIES_MAX]]>,
     /// Where the next group goes.
     next: usize,
-    restored: Box<[Numbered]>,
-    /// How many have been restored, and taken.
-    made: usize,
-    taken: usize,
+    /// The numbers of frames that were made up, and have yet to be taken; by which uplink the last part of each came.
+    restored: VecDeque<(UplinkId, u64)>,
 }
 
 impl std::fmt::Debug for Repair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Repair").field("made", &self.made).finish_non_exhaustive()
+        f.debug_struct("Repair").field("restored", &self.restored).finish_non_exhaustive()
     }
 }
 
 impl Default for Repair {
     fn default() -> Self {
         let decoder = ReedSolomonDecoder::new(GROUP_MAX, PARITIES_MAX, SHARE_MAX).expect("supported");
-        let numbered = |count| (0..count).map(|_| Numbered::none()).collect();
+        let none = |_| Numbered { sequence: None, is_made_up: false, frame: FrameCopy::EMPTY };
         Self {
             decoder,
-            recent: numbered(RECENT),
+            recent: (0..RECENT).map(none).collect(),
             groups: [None; GROUPS],
             parities: vec![[[0; SHARE_MAX]; PARITIES_MAX]; GROUPS].into(),
             next: 0,
-            restored: numbered(RESTORED_MAX),
-            made: 0,
-            taken: 0,
+            restored: VecDeque::with_capacity(RESTORED_MAX),
         }
     }
 }
@@ -99,7 +90,7 @@ impl Repair {
     pub fn forget(&mut self) {
         self.recent.iter_mut().for_each(|numbered| numbered.sequence = None);
         self.groups = [None; GROUPS];
-        self.taken = self.made;
+        self.restored.clear();
     }
 
     /// Frame number `sequence` has come by an uplink by which it is taken to have come. Whether that is for the first time,
@@ -150,12 +141,13 @@ impl Repair {
 
     /// The next frame that has been made up: by which uplink the last part of it came, its number, its bytes.
     pub fn poll(&mut self) -> Option<(UplinkId, u64, &[u8])> {
-        if self.taken == self.made {
-            return None;
+        loop {
+            let (uplink, sequence) = self.restored.pop_front()?;
+            // Unless a newer frame has taken its place meanwhile.
+            if self.recent[place(sequence)].sequence == Some(sequence) {
+                return Some((uplink, sequence, self.recent[place(sequence)].frame.bytes()));
+            }
         }
-        let numbered = &self.restored[self.taken % RESTORED_MAX];
-        self.taken += 1;
-        numbered.sequence.map(|sequence| (numbered.uplink, sequence, numbered.frame.bytes()))
     }
 
     fn missing(&self, group: &Group) -> impl Iterator<Item = u64> + use<'_> {
@@ -201,18 +193,17 @@ impl Repair {
         for (index, share) in decoded.restored_original_iter() {
             let Some(text) = read_share(share) else { continue };
             // The oldest give way: nobody has taken them.
-            let restored = &mut self.restored[self.made % RESTORED_MAX];
-            let room = restored.frame.room(addresses.len() + text.len());
-            let (head, rest) = room.split_at_mut(addresses.len());
+            if self.restored.len() == RESTORED_MAX {
+                self.restored.pop_front();
+            }
+            let sequence = group.first + index as u64;
+            self.restored.push_back((uplink, sequence));
+            // Here it is not missing either when the group's other parities come.
+            let recent = &mut self.recent[place(sequence)];
+            (recent.sequence, recent.is_made_up) = (Some(sequence), true);
+            let (head, rest) = recent.frame.room(addresses.len() + text.len()).split_at_mut(addresses.len());
             head.copy_from_slice(&addresses);
             rest.copy_from_slice(text);
-            let sequence = group.first + index as u64;
-            (restored.sequence, restored.uplink) = (Some(sequence), uplink);
-            // So that it is not missing when the group's other parities come.
-            let recent = &mut self.recent[place(sequence)];
-            (recent.sequence, recent.is_made_up, recent.frame) = (Some(sequence), true, restored.frame);
-            self.made += 1;
-            self.taken = self.taken.max(self.made.saturating_sub(RESTORED_MAX));
         }
         Ok(())
     }
