@@ -30,6 +30,7 @@
 pub mod braidctl;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod fuzzing;
 pub mod io;
 pub mod offload;

@@ -1,75 +1,37 @@
-//! `braidctl`, the operator's tool: makes keys, and tells what belongs to them.
+//! Makes keys, and tells what belongs to them.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
-use clap::{Parser, Subcommand};
 use zeroize::Zeroizing;
 
+use super::{PROGRAM, say, write_to_stdout};
 use crate::cli::keys::{key_in, parse_contents};
-use crate::cli::{ReadFiles, Request, SystemFiles, parse_alone, read_some};
-use crate::io::hide_memory;
+use crate::cli::{ReadFiles, SystemFiles, read_some};
 use crate::proto::session::keys::{KEY_LENGTH, KEY_TEXT_LENGTH, PresharedKey, PrivateKey};
-use crate::run::{EXIT_RUNTIME, EXIT_USAGE, fail};
 
-const PROGRAM: &str = "braidctl";
-
-/// Makes keys for braid-box and braid-gateway, and tells what belongs to them
-#[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, disable_help_subcommand = true, arg_required_else_help = false)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a private key: on standard output, or in a file of its owner's alone, and then print the public key
-    Keygen {
-        /// Make a secret that two ends share beside their keys, instead; there is no public key to it
-        #[arg(long)]
-        preshared: bool,
-        /// The file to make, which must not be there
-        file: Option<PathBuf>,
-    },
-    /// Print the public key that belongs to a private key
-    Pubkey {
-        /// The file with the private key; standard input unless given
-        file: Option<PathBuf>,
-    },
-}
-
-/// Does what the command line asks for; errors go to standard error, one line each.
-#[must_use]
-pub fn run(arguments: Vec<OsString>) -> ExitCode {
-    if let Err(error) = hide_memory() {
-        return fail(PROGRAM, &error, EXIT_RUNTIME);
+/// Makes a private key, or a secret to share, in a file or on standard output.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(super) fn keygen(preshared: bool, file: Option<&Path>) -> Result<(), String> {
+    if preshared {
+        return keep(&PresharedKey::from_random(*random_bytes()?).to_text(), file);
     }
-    let outcome = match parse_alone(arguments) {
-        Ok(Request::Run(Arguments { command })) => obey(&command),
-        Ok(Request::Show(text)) => say(&text),
-        Err(error) => return fail(PROGRAM, &error, EXIT_USAGE),
-    };
-    outcome.map_or_else(|error| fail(PROGRAM, &error, EXIT_RUNTIME), |()| ExitCode::SUCCESS)
+    let key = PrivateKey::from_random(*random_bytes()?);
+    keep(&key.to_text(), file)?;
+    if file.is_some() { say(&format!("{}\n", key.public())) } else { Ok(()) }
 }
 
-fn obey(command: &Command) -> Result<(), String> {
-    match command {
-        Command::Keygen { preshared: true, file } => {
-            keep(&PresharedKey::from_random(*random_bytes()?).to_text(), file.as_deref())
-        }
-        Command::Keygen { preshared: false, file } => {
-            let key = PrivateKey::from_random(*random_bytes()?);
-            keep(&key.to_text(), file.as_deref())?;
-            if file.is_some() { say(&format!("{}\n", key.public())) } else { Ok(()) }
-        }
-        Command::Pubkey { file } => say(&format!("{}\n", private_key(file.as_deref())?.public())),
-    }
+/// Prints the public key that belongs to a private one.
+///
+/// # Errors
+/// What is wrong with that.
+pub(super) fn pubkey(file: Option<&Path>) -> Result<(), String> {
+    say(&format!("{}\n", private_key(file)?.public()))
 }
 
 fn random_bytes() -> Result<Zeroizing<[u8; KEY_LENGTH]>, String> {
@@ -133,15 +95,4 @@ fn private_key(path: Option<&Path>) -> Result<PrivateKey, String> {
             parse_contents(&contents, PrivateKey::parse).map_err(|error| format!("standard input: {error}"))
         }
     }
-}
-
-fn say(text: &str) -> Result<(), String> {
-    write_to_stdout(text.as_bytes())
-}
-
-/// Past the standard library's buffers, which would keep a copy.
-fn write_to_stdout(bytes: &[u8]) -> Result<(), String> {
-    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-    let written = stdout.and_then(|mut stdout| stdout.write_all(bytes));
-    written.map_err(|error| format!("standard output cannot be written: {error}"))
 }
