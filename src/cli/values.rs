@@ -10,8 +10,8 @@ use crate::config::{
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect};
 use crate::proto::send::redundancy::Rule;
-use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 use crate::units::{parse_amount, parse_duration, parse_rate};
 

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proto::scheduler::SchedulerConfig;
-use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::session::keys::{PresharedKey, PrivateKey, PublicKey};
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 
 /// The UDP port of GRE-in-UDP (RFC 8086 §8).

@@ -150,7 +150,7 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
         counters.receive.lost,
         counters.receive.restored,
         tunnel.held(),
-        counters.receive.hold_max.as_secs_f64() * 1e3,
+        tunnel.holds().max().as_secs_f64() * 1e3,
         list(&counters.drops),
     );
     if let Some(sender) = tunnel.sender_counters() {
