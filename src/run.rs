@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Request, UsageError};
 use crate::config::ProcessConfig;
 use crate::io::hide_memory;
+use crate::logging;
 
 /// The exit code of a run that could not start or had to stop.
 pub(crate) const EXIT_RUNTIME: u8 = 1;
@@ -34,7 +35,7 @@ pub fn run<C, E: Display>(
         }
         Err(error) => return fail(program, &error, EXIT_USAGE),
     };
-    log_to_stderr(process(&config).log);
+    logging::start(&process(&config).log);
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(program, &error, EXIT_RUNTIME),
@@ -47,15 +48,4 @@ pub(crate) fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
     // Where nobody listens there is nobody to tell.
     let _ = writeln!(io::stderr(), "{program}: {line}");
     ExitCode::from(code)
-}
-
-fn log_to_stderr(level: tracing::Level) {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level)
-        .with_target(false)
-        // A line that cannot be written must not end the tunnel, which telling of it in the same way would.
-        .log_internal_errors(false)
-        .init();
 }

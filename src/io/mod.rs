@@ -265,9 +265,9 @@ impl End<'_> {
             // As the kernel's gretap does.
             first_sequence: 0,
             scheduler: config.scheduler.clone(),
-            window: config.window,
-            window_follows: config.window_follows,
-            probe_interval: self.process.probe_interval,
+            window: config.window.longest,
+            window_follows: config.window.follows,
+            probe_interval: self.process.probe_interval.unwrap_or(config.scheduler.mode.probe_interval()),
             tap_mtu: self.mtu,
             uplinks: uplinks.to_vec(),
         }
@@ -305,7 +305,7 @@ impl End<'_> {
                 config.tap,
                 self.mtu,
                 config.scheduler.mode.name(),
-                window_text(config),
+                config.window,
             );
         }
         match self.public_key {
@@ -318,11 +318,6 @@ impl End<'_> {
             tracing::debug!("cannot notify the service manager: {error}");
         }
     }
-}
-
-fn window_text(config: &TunnelConfig) -> String {
-    let longest = config.window.map_or("off".to_owned(), |window| format!("{window:?}"));
-    if config.window_follows { format!("auto:{longest}") } else { longest }
 }
 
 /// What this kernel has of the offloads that are wanted for datagrams.
