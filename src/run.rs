@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Request, UsageError};
 use crate::config::ProcessConfig;
-use crate::io::hide_memory;
+use crate::io::{Reread, hide_memory};
 use crate::logging;
 
 /// The exit code of a run that could not start or had to stop.
@@ -18,15 +18,16 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Does what the command line asks for; errors go to standard error, one line each.
 pub fn run<C, E: Display>(
     program: &str,
-    parse: impl FnOnce(Vec<OsString>) -> Result<Request<C>, UsageError>,
-    process: impl FnOnce(&C) -> &ProcessConfig,
-    run: impl FnOnce(&C) -> Result<(), E>,
+    parse: impl Fn(Vec<OsString>) -> Result<Request<C>, UsageError>,
+    process: impl Fn(&C) -> &ProcessConfig,
+    run: impl FnOnce(&C, &dyn Fn() -> Reread) -> Result<(), E>,
 ) -> ExitCode {
     // Keys are read next.
     if let Err(error) = hide_memory() {
         return fail(program, &error, EXIT_RUNTIME);
     }
-    let config = match parse(std::env::args_os().collect()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let config = match parse(arguments.clone()) {
         Ok(Request::Run(config)) => config,
         Ok(Request::Show(text)) => {
             // Who reads it may have read enough.
@@ -36,7 +37,12 @@ pub fn run<C, E: Display>(
         Err(error) => return fail(program, &error, EXIT_USAGE),
     };
     logging::start(&process(&config).log);
-    match run(&config) {
+    let reread = || match parse(arguments.clone()) {
+        Ok(Request::Run(config)) => Ok(process(&config).flags.clone()),
+        Ok(Request::Show(_)) => Err("it asks for help now".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    match run(&config, &reread) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(program, &error, EXIT_RUNTIME),
     }

@@ -72,6 +72,17 @@ pub enum Role {
     Gateway,
 }
 
+impl Role {
+    /// The program that is this end.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Box => "braid-box",
+            Self::Gateway => "braid-gateway",
+        }
+    }
+}
+
 /// One uplink as the box's user named it.
 #[derive(Clone, Copy, Debug)]
 pub struct UplinkSettings {

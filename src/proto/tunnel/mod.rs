@@ -18,6 +18,7 @@ mod probe_clock;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub use interface::{
 };
 use peer::Peer;
 use probe_clock::ProbeClock;
+use watch::Watch;
+pub use watch::Watched;
 
 use super::histogram::TimeHistogram;
 use super::receive::Receiver;
@@ -89,6 +92,7 @@ pub struct Tunnel<T, F = T> {
     outbound: Outbound<F>,
     successor: Option<Successor>,
     mode: Mode,
+    watch: Option<Box<Watch>>,
     receiver: Receiver<T>,
     feedback_clock: FeedbackClock,
     /// What the peer's newest probe said of what it does.
@@ -149,6 +153,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             outbound,
             successor: None,
             mode: settings.scheduler.mode,
+            watch: None,
             receiver: Receiver::new(settings.window),
             feedback_clock: FeedbackClock::new(now),
             peer_flags: ProbeFlags::default(),
@@ -237,7 +242,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// Frame number `sequence` has come, and is the peer's.
     #[inline]
     pub fn handle_received_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, frame: T) {
-        if let Err(reason) = self.on_frame(now, arrival, sequence, frame) {
+        if self.watch.is_some() {
+            self.watch_begin(self.uplink_of(arrival), sequence, &frame);
+        }
+        let taken = self.on_frame(now, arrival, sequence, frame);
+        self.watch_end(taken.err());
+        if let Err(reason) = taken {
             self.drops.add(reason);
         }
     }
