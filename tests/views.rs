@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU16;
 use std::process::{Child, Command as Program, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use braid::control;
@@ -124,45 +127,56 @@ fn prometheus_is_answered_and_told_when_the_end_is_away() {
     let away = ask();
     assert!(away.starts_with("HTTP/1.0 503") || away.starts_with("HTTP/1.1 503"), "{away}");
     assert!(away.contains("does the end run"), "{away}");
-    end.answer_with(answers(vec![sample::status("braid0", 3)]));
+    end.come(answers(vec![sample::status("braid0", 3)]));
     assert!(ask().contains("braid_uplinks_up{tap=\"braid0\"} 3"));
 }
 
 /// `braidctl top` on a terminal of its own, by script(1).
 struct Top {
     running: Running,
-    shown: std::sync::mpsc::Receiver<Vec<u8>>,
+    told: Receiver<Vec<u8>>,
+    /// What the terminal was told, and what is to be seen on it.
     so_far: String,
+    terminal: vt100::Parser,
 }
 
 impl Top {
     fn start(end: &End) -> Self {
-        let command =
-            format!("stty rows 24 cols 80; exec {CONTROL} --control {} top --interval 100ms", end.path().display());
+        let path = end.path();
+        let command = format!("stty rows 24 cols 80; exec {CONTROL} --control {} top --interval 100ms", path.display());
         let mut program = Program::new("script");
-        program
-            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-            .env("TERM", "xterm")
-            .env("SHELL", "/bin/sh");
-        let mut running =
-            Running(program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script(1) is there"));
+        program.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
+        program.env("TERM", "xterm").env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = Running(program.spawn().expect("script(1) is there"));
         let mut stdout = running.0.stdout.take().expect("a pipe");
-        let (sender, shown) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
+        let (sender, told) = channel();
+        thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = stdout.read(&mut buffer) {
                 let _ = sender.send(buffer[..length].to_vec());
             }
         });
-        Self { running, shown, so_far: String::new() }
+        let [rows, columns] = [24, 80].map(|count| NonZeroU16::new(count).expect("not 0"));
+        Self { running, told, so_far: String::new(), terminal: vt100::Parser::new(rows, columns, 0) }
     }
 
-    fn wait_for(&mut self, text: &str) {
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let patience = Instant::now() + Duration::from_secs(30);
-        while !self.so_far.contains(text) {
-            let more = self.shown.recv_timeout(patience.saturating_duration_since(Instant::now()));
-            self.so_far += &String::from_utf8_lossy(&more.unwrap_or_else(|_| panic!("no '{text}' in {}", self.so_far)));
+        while !is_so(self) {
+            let more = self.told.recv_timeout(patience.saturating_duration_since(Instant::now()));
+            let more = more.unwrap_or_else(|_| panic!("no '{what}' in {}", self.terminal.screen().contents()));
+            self.terminal.process(&more);
+            self.so_far += &String::from_utf8_lossy(&more);
         }
+    }
+
+    fn wait_to_see(&mut self, text: &str) {
+        self.wait_until(text, |top| top.terminal.screen().contents().contains(text));
+    }
+
+    fn wait_until_restored(&mut self) {
+        self.wait_until("restored", |top| top.so_far.contains(RESTORED));
+        assert!(!self.terminal.screen().alternate_screen() && !self.terminal.screen().hide_cursor());
     }
 
     fn press(&mut self, keys: &str) {
@@ -177,13 +191,18 @@ const RESTORED: &str = "\x1b[?1049l";
 fn top_shows_an_end_that_comes_and_goes_and_leaves_the_terminal_as_it_was() {
     let end = end_of(vec![sample::status("braid0", 3)]);
     let mut top = Top::start(&end);
-    top.wait_for("\x1b[?1049h");
-    top.wait_for("it rains.");
+    top.wait_to_see("braid0: well");
+    top.wait_to_see("it rains.");
+    assert!(top.terminal.screen().alternate_screen());
+    end.vanish();
+    top.wait_to_see("the end is away: trying again");
+    end.come(answers(vec![sample::status("braid0", 2)]));
+    top.wait_to_see("braid0: well");
     top.press("p");
-    top.wait_for("paused");
+    top.wait_to_see("paused");
     assert!(!top.so_far.contains(RESTORED));
     top.press("q");
-    top.wait_for(RESTORED);
+    top.wait_until_restored();
     assert!(top.running.0.wait().expect("it ends").success());
 }
 
@@ -191,11 +210,11 @@ fn top_shows_an_end_that_comes_and_goes_and_leaves_the_terminal_as_it_was() {
 fn top_restores_the_terminal_when_it_is_told_to_stop() {
     let end = end_of(vec![sample::status("braid0", 1)]);
     let mut top = Top::start(&end);
-    top.wait_for("braid0");
+    top.wait_to_see("braid0: well");
     // Whom script(1) has started is its only child.
     let path = format!("/proc/{0}/task/{0}/children", top.running.0.id());
     let children = fs::read_to_string(path).expect("Linux");
     let killed = Program::new("kill").args(["-TERM", children.trim()]).status().expect("kill(1) is there");
     assert!(killed.success(), "{children}");
-    top.wait_for(RESTORED);
+    top.wait_until_restored();
 }

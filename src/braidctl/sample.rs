@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::Engine;
@@ -181,13 +182,15 @@ pub fn event(number: u64, tap: &str, is_warning: bool, text: &str) -> Event {
 /// An end that is not one: it answers over a socket what it is told to.
 pub struct End {
     folder: tempfile::TempDir,
+    /// Those who have connected.
+    clients: Arc<Mutex<Vec<UnixStream>>>,
 }
 
 impl End {
     /// One that answers each command with what `answer` makes of it, and says then that this was all.
     pub fn start(answer: impl Fn(&Command) -> Vec<Answer> + Send + Sync + 'static) -> Self {
-        let end = Self { folder: tempfile::tempdir().expect("a folder") };
-        end.answer_with(answer);
+        let end = Self { folder: tempfile::tempdir().expect("a folder"), clients: Arc::default() };
+        end.come(answer);
         end
     }
 
@@ -197,21 +200,25 @@ impl End {
     }
 
     /// Has whoever connects from now on answered so.
-    pub fn answer_with(&self, answer: impl Fn(&Command) -> Vec<Answer> + Send + Sync + 'static) {
-        self.vanish();
+    pub fn come(&self, answer: impl Fn(&Command) -> Vec<Answer> + Send + Sync + 'static) {
         let listener = UnixListener::bind(self.path()).expect("a socket");
-        let answer = Arc::new(answer);
+        let (answer, clients) = (Arc::new(answer), Arc::clone(&self.clients));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                clients.lock().expect("no client panics").push(stream.try_clone().expect("a descriptor"));
                 let answer = Arc::clone(&answer);
                 thread::spawn(move || converse(stream, answer.as_ref()));
             }
         });
     }
 
-    /// From now on nobody can connect.
+    /// Hangs up on all, and from now on nobody can connect.
     pub fn vanish(&self) {
         let _ = std::fs::remove_file(self.path());
+        for client in self.clients.lock().expect("no client panics").drain(..) {
+            // It may have hung up before.
+            let _ = client.shutdown(Shutdown::Both);
+        }
     }
 }
 

@@ -103,7 +103,8 @@ fn line(recorded: &Recorded, unit: f64, all: &[Recorded]) -> Line {
         let distance = 1.0 - step.quantile_iterated_to();
         ((1.0 / distance).min(furthest), step.value_iterated_to() as f64 / unit)
     });
-    Line { name: recorded.title(all), points: points.collect() }
+    let place = recorded.place(all);
+    Line { name: if place.is_empty() { recorded.of.name().to_owned() } else { place }, points: points.collect() }
 }
 
 fn size(panels: &[Panel]) -> (u32, u32) {
@@ -147,8 +148,8 @@ fn draw_panel<B: DrawingBackend>(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.7))
         .label_font(("sans-serif", 13))
         .draw()
 }

@@ -27,11 +27,16 @@ pub(in crate::braidctl) struct Recorded {
 impl Recorded {
     /// What it is of: `rtt lte-a`, or `rtt van1/lte-a` among those of several tunnels.
     pub(super) fn title(&self, all: &[Self]) -> String {
-        let mut taps: Vec<_> = all.iter().filter_map(|other| other.tap.as_deref()).collect();
-        taps.dedup();
-        let tap = self.tap.as_deref().filter(|_| taps.len() > 1);
-        let place: Vec<&str> = [tap, self.uplink.as_deref()].into_iter().flatten().collect();
-        format!("{} {}", self.of.name(), place.join("/")).trim_end().to_owned()
+        format!("{} {}", self.of.name(), self.place(all)).trim_end().to_owned()
+    }
+
+    /// Where it was recorded: `lte-a`, or `van1/lte-a` among those of several tunnels; nothing, where there is one place.
+    pub(super) fn place(&self, all: &[Self]) -> String {
+        let mut taps = all.iter().filter_map(|other| other.tap.as_deref());
+        let first = taps.next();
+        let are_several = taps.any(|tap| Some(tap) != first);
+        let tap = self.tap.as_deref().filter(|_| are_several);
+        [tap, self.uplink.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("/")
     }
 
     fn is_of_the_same(&self, other: &Self) -> bool {

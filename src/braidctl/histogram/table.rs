@@ -37,7 +37,7 @@ pub(super) fn render(all: &[Recorded], length: Duration) -> String {
     } else {
         let _ = writeln!(text, "\nChoose at most {BARS_MAX} by --of and --uplink to see their shape.");
     }
-    let _ = writeln!(text, "\nAll of {}.", age(length.as_secs_f64()));
+    let _ = writeln!(text, "\nRecorded in {}.", age(length.as_secs_f64()));
     text
 }
 

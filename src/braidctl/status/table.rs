@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{age, bytes, count, cut, number, number_or_none, percent, plain};
+use super::figures::{age, bytes, count, cut, nanoseconds, number, number_or_none, percent, plain};
 use super::paint::Paint;
 use super::verdict::{judge, level_of_state};
 use crate::control::{Quantiles, Status, UplinkStatus};
@@ -33,8 +33,8 @@ fn tunnel(status: &Status, paint: Paint) -> String {
     said(&mut line, "", &about(status).join(", "), |text| paint.faint(text));
     line("");
     line(&paint.faint(&format!(
-        "{:<15} {:<9} {:>5} {:>5} {:>6} {:>4}{:>5} {:>7} {:>8} {:>6}",
-        "uplink", "state", "for", "RTT", "jitter", "lost", "here", "sent", "received", "Mbit/s"
+        "{:<15} {:<9} {:>5} {:>5} {:>6} {:>5} {:>5} {:>7} {:>8} {:>6}",
+        "uplink", "state", "for", "RTT", "jitter", "↑loss", "↓loss", "sent", "received", "Mbit/s"
     )));
     status.uplinks.iter().for_each(|uplink| line(&row(uplink, paint)));
     line("");
@@ -52,20 +52,16 @@ fn about(status: &Status) -> Vec<String> {
     };
     let cipher = status.peer.cipher.as_deref().map_or_else(|| "not sealed".to_owned(), plain);
     let name = status.name.as_deref().map(plain);
-    let rest = [plain(&status.mode), window, format!("MTU {}", status.mtu), cipher, up_for(status)];
+    let age = format!("up for {}", age(status.process.uptime_s));
+    let rest = [plain(&status.mode), window, format!("MTU {}", status.mtu), cipher, age];
     name.into_iter().chain(rest).collect()
-}
-
-fn up_for(status: &Status) -> String {
-    let process = &status.process;
-    format!("{} {} for {}", plain(&process.program), plain(&process.version), age(process.uptime_s))
 }
 
 fn row(uplink: &UplinkStatus, paint: Paint) -> String {
     let state = paint.level(level_of_state(&uplink.state), &format!("{:<9}", cut(&uplink.state, 9)));
     let lost = [uplink.loss, uplink.loss_receiving].map(percent);
     format!(
-        "{:<15} {state} {:>5} {:>5} {:>6} {:>4}{:>5} {:>7} {:>8} {:>6}",
+        "{:<15} {state} {:>5} {:>5} {:>6} {:>5} {:>5} {:>7} {:>8} {:>6}",
         cut(&uplink.name, 15),
         age(uplink.state_for_s),
         number_or_none(uplink.rtt_ms),
@@ -94,7 +90,7 @@ fn counts(status: &Status) -> Vec<(&'static str, String)> {
             ),
         ),
         ("order", format!("{} put in order, {} copies dropped", count(rx.reordered), count(rx.duplicates))),
-        ("held", format!("{} now; for {}", count(rx.held), quantiles(rx.hold_ms, "ms"))),
+        ("held", format!("{} now; for {}", count(rx.held), quantiles(rx.hold_ms, 1e6))),
     ];
     if rx.malformed + rx.unauthenticated > 0 {
         let (malformed, strange) = (count(rx.malformed), count(rx.unauthenticated));
@@ -112,14 +108,12 @@ fn counts(status: &Status) -> Vec<(&'static str, String)> {
         lines.push(("capacity", format!("{} Mbit/s{safe}", number(capacity))));
     }
     lines.extend(status.uplinks.iter().filter_map(budget).map(|text| ("budget", text)));
-    let (out, back) = (quantiles(status.tap_to_wire_us, "µs"), quantiles(status.wire_to_tap_us, "µs"));
-    lines.push(("to wire", out));
-    lines.push(("to TAP", back));
+    lines.push(("to wire", quantiles(status.tap_to_wire_us, 1e3)));
+    lines.push(("to TAP", quantiles(status.wire_to_tap_us, 1e3)));
     let process = &status.process;
-    lines.push((
-        "loop",
-        format!("{}; {} buffers in use", quantiles(process.loop_us, "µs"), count(process.buffers_in_use)),
-    ));
+    lines.push(("loop", quantiles(process.loop_us, 1e3)));
+    let program = format!("{} {}, pid {}", plain(&process.program), plain(&process.version), process.pid);
+    lines.push(("process", format!("{program}, {} buffers in use", count(process.buffers_in_use))));
     if !status.drops.is_empty() {
         let drops = status.drops.iter().map(|(reason, drops)| format!("{} {}", count(*drops), plain(reason)));
         lines.push(("drops", drops.collect::<Vec<_>>().join(", ")));
@@ -127,9 +121,10 @@ fn counts(status: &Status) -> Vec<(&'static str, String)> {
     lines
 }
 
-fn quantiles(quantiles: Quantiles, unit: &str) -> String {
-    let [p50, p99, max] = [quantiles.p50, quantiles.p99, quantiles.max].map(number);
-    format!("p50 {p50} {unit}, p99 {p99} {unit}, at most {max} {unit}")
+/// Quantiles in a unit of so many nanoseconds.
+fn quantiles(quantiles: Quantiles, unit: f64) -> String {
+    let [p50, p99, max] = [quantiles.p50, quantiles.p99, quantiles.max].map(|value| nanoseconds(value * unit));
+    format!("p50 {p50}, p99 {p99}, at most {max}")
 }
 
 fn budget(uplink: &UplinkStatus) -> Option<String> {
@@ -183,19 +178,18 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let table = [
             "braid0: 1 of 3 uplinks is down (lte-b)",
-            "adaptive, window 83.5 ms (auto:250ms), MTU 1430, aes-256-gcm, braid-box 0.1.0",
-            "for 3h12m",
+            "adaptive, window 83.5 ms (auto:250ms), MTU 1430, aes-256-gcm, up for 3h12m",
             "",
-            "uplink          state       for   RTT jitter lost here    sent received Mbit/s",
-            "dsl             up        3h12m  23.1   0.88 0.4% 0.8%  520 MB  33.0 MB   18.5",
-            "lte-a           up        3h12m  24.1   1.88 0.6% 1.0%  520 MB  33.0 MB   19.5",
-            "lte-b           down      3h12m     –   2.88 0.8% 1.2%  520 MB  33.0 MB   20.5",
+            "uplink          state       for   RTT jitter ↑loss ↓loss    sent received Mbit/s",
+            "dsl             up        3h12m  23.1   0.88  0.4%  0.8%  520 MB  33.0 MB   18.5",
+            "lte-a           up        3h12m  24.1   1.88  0.6%  1.0%  520 MB  33.0 MB   19.5",
+            "lte-b           down      3h12m     –   2.88  0.8%  1.2%  520 MB  33.0 MB   20.5",
             "",
             "sent       1,234,567 frames, 1.62 GB; 3 waiting",
             "delivered  345,678 frames, 98.8 MB",
             "missing    29 lost, 13 too late; 8 restored from parities",
             "order      3,402 put in order, 1,201 copies dropped",
-            "held       2 now; for p50 0.75 ms, p99 12.5 ms, at most 41.4 ms",
+            "held       2 now; for p50 750 µs, p99 12.5 ms, at most 41.4 ms",
             "strangers  5 malformed datagrams, 7 not the peer's",
         ];
         assert_eq!(&lines[..table.len()], table, "{text}");

@@ -77,19 +77,20 @@ mod tests {
         assert_eq!(source.ask().expect("an answer").events.len(), 2);
         assert_eq!(source.ask().expect("an answer").events.len(), 0);
         end.vanish();
-        source.client = None;
-        assert!(source.ask().expect_err("nobody is there").contains("no such socket"));
-        end.answer_with(answers(2));
+        assert!(source.ask().expect_err("it is gone").contains("still run"));
+        assert!(source.ask().expect_err("it stays away").contains("no such socket"));
+        end.come(answers(2));
         assert_eq!(source.ask().expect("an answer").events.len(), 2);
         assert_eq!(source.ask().expect("an answer").events.len(), 0);
     }
 
     #[test]
-    fn an_end_that_hangs_up_is_looked_for_anew() {
+    fn an_end_that_refuses_is_looked_for_anew() {
         let end = End::start(|_| vec![Answer::Error("not now".to_owned())]);
         let mut source = Source::new(&EndArguments { control: Some(end.path()), tap: None });
         assert_eq!(source.ask().expect_err("refused"), "not now");
-        end.answer_with(answers(1));
+        end.vanish();
+        end.come(answers(1));
         assert_eq!(source.ask().expect("an answer").tunnels.len(), 1);
     }
 }
