@@ -174,9 +174,12 @@ impl Top {
         self.wait_until(text, |top| top.terminal.screen().contents().contains(text));
     }
 
+    /// The cursor is shown again after the screen that was there before.
     fn wait_until_restored(&mut self) {
-        self.wait_until("restored", |top| top.so_far.contains(RESTORED));
-        assert!(!self.terminal.screen().alternate_screen() && !self.terminal.screen().hide_cursor());
+        self.wait_until("restored", |top| {
+            let screen = top.terminal.screen();
+            top.so_far.contains(RESTORED) && !screen.alternate_screen() && !screen.hide_cursor()
+        });
     }
 
     fn press(&mut self, keys: &str) {
