@@ -95,6 +95,7 @@ fn uplink(index: usize) -> UplinkStatus {
         name: NAMES[index % NAMES.len()].to_owned(),
         state: "up".to_owned(),
         state_for_s: 11_520.25 + share,
+        is_leaving: false,
         device: Some(format!("wwan{index}")),
         local: Some(format!("192.168.{index}.100:43210")),
         remote: Some("203.0.113.1:4754".to_owned()),

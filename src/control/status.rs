@@ -162,6 +162,8 @@ pub struct UplinkStatus {
     pub state: String,
     /// For how long, in seconds.
     pub state_for_s: f64,
+    /// Whether it has been removed, and what is under way by it is being waited for.
+    pub is_leaving: bool,
     /// Its interface (at the box).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,

@@ -111,17 +111,22 @@ pub(super) const TUNNEL: [Figure<Status>; 27] = [
         adaptive(tunnel, |adaptive| adaptive.explored)
     }),
     counter("braid_adaptive_parities_total", "Parities sent.", |tunnel| adaptive(tunnel, |adaptive| adaptive.parities)),
-    gauge("braid_uplinks", "How many uplinks there are.", |tunnel| Some(tunnel.uplinks.len() as f64)),
-    gauge("braid_uplinks_up", "How many uplinks are up.", |tunnel| {
-        Some(tunnel.uplinks.iter().filter(|uplink| uplink.state == "up").count() as f64)
+    gauge("braid_uplinks", "How many uplinks there are, without those that leave.", |tunnel| {
+        Some(staying(tunnel).count() as f64)
+    }),
+    gauge("braid_uplinks_up", "How many uplinks are up, without those that leave.", |tunnel| {
+        Some(staying(tunnel).filter(|uplink| uplink.state == "up").count() as f64)
     }),
 ];
 
 /// Of an uplink.
-pub(super) const UPLINK: [Figure<UplinkStatus>; 20] = [
+pub(super) const UPLINK: [Figure<UplinkStatus>; 21] = [
     gauge("braid_uplink_number", "The number of the uplink on the wire.", |uplink| Some(f64::from(uplink.number))),
     gauge("braid_uplink_state_seconds", "For how long the uplink has been in its state.", |uplink| {
         Some(uplink.state_for_s)
+    }),
+    gauge("braid_uplink_leaving", "1 if the uplink has been removed, and is waited for.", |uplink| {
+        Some(truth(uplink.is_leaving))
     }),
     gauge("braid_uplink_path_mtu_bytes", "The longest IP packet that the path is known to carry.", |uplink| {
         uplink.path_mtu.map(f64::from)
@@ -184,6 +189,10 @@ pub(super) const UPLINK: [Figure<UplinkStatus>; 20] = [
         |uplink| budget(uplink, |budget| truth(budget.is_spent)),
     ),
 ];
+
+fn staying(tunnel: &Status) -> impl Iterator<Item = &UplinkStatus> {
+    tunnel.uplinks.iter().filter(|uplink| !uplink.is_leaving)
+}
 
 fn adaptive(tunnel: &Status, count: impl Fn(&Adaptive) -> u64) -> Option<f64> {
     tunnel.adaptive.as_ref().map(|adaptive| count(adaptive) as f64)

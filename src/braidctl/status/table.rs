@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::figures::{age, bytes, count, cut, nanoseconds, number, number_or_none, percent, plain};
 use super::paint::Paint;
-use super::verdict::{judge, level_of_state};
+use super::verdict::{judge, level_of_state, state_of};
 use crate::control::{Quantiles, Status, UplinkStatus};
 
 /// The most columns that are used.
@@ -58,7 +58,8 @@ fn about(status: &Status) -> Vec<String> {
 }
 
 fn row(uplink: &UplinkStatus, paint: Paint) -> String {
-    let state = paint.level(level_of_state(&uplink.state), &format!("{:<9}", cut(&uplink.state, 9)));
+    let state = state_of(uplink);
+    let state = paint.level(level_of_state(state), &format!("{:<9}", cut(state, 9)));
     let lost = [uplink.loss, uplink.loss_receiving].map(percent);
     format!(
         "{:<15} {state} {:>5} {:>5} {:>6} {:>5} {:>5} {:>7} {:>8} {:>6}",

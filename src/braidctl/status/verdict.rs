@@ -27,7 +27,12 @@ pub(in crate::braidctl) struct Verdict {
     pub(in crate::braidctl) text: String,
 }
 
-/// How a state of an uplink is.
+/// What an uplink's state is called: one that has been removed is leaving, whatever else it is.
+pub(in crate::braidctl) fn state_of(uplink: &UplinkStatus) -> &str {
+    if uplink.is_leaving { "leaving" } else { &uplink.state }
+}
+
+/// How that is.
 pub(in crate::braidctl) fn level_of_state(state: &str) -> Level {
     match state {
         "up" => Level::Good,
@@ -38,7 +43,8 @@ pub(in crate::braidctl) fn level_of_state(state: &str) -> Level {
 
 /// Whether a tunnel is well. The worst comes first; what follows from that is not said.
 pub(in crate::braidctl) fn judge(status: &Status) -> Verdict {
-    let uplinks = &status.uplinks;
+    // Those that leave are as somebody wants them.
+    let uplinks: Vec<&UplinkStatus> = status.uplinks.iter().filter(|uplink| !uplink.is_leaving).collect();
     if !status.peer.is_known {
         return bad("no peer: the other end has not been heard yet, or has said good-bye");
     }
@@ -48,18 +54,18 @@ pub(in crate::braidctl) fn judge(status: &Status) -> Verdict {
     if !status.peer.is_heard {
         return bad("the peer is not heard");
     }
-    let is_up = |uplink: &&UplinkStatus| uplink.state == "up";
+    let is_up = |uplink: &&&UplinkStatus| uplink.state == "up";
     let mut troubles: Vec<String> = vec![];
     for state in ["down", "suspect", "probation"] {
-        troubles.extend(count_in_state(uplinks, state, troubles.is_empty()));
+        troubles.extend(count_in_state(&uplinks, state, troubles.is_empty()));
     }
     let level = match uplinks.iter().filter(is_up).count() {
         0 => Level::Bad,
         _ if troubles.is_empty() => Level::Good,
         _ => Level::Warning,
     };
-    troubles.extend(uplinks.iter().filter(is_up).filter_map(loss));
-    troubles.extend(uplinks.iter().filter_map(budget));
+    troubles.extend(uplinks.iter().filter(is_up).filter_map(|uplink| loss(uplink)));
+    troubles.extend(uplinks.iter().filter_map(|uplink| budget(uplink)));
     match troubles.as_slice() {
         [] if level == Level::Good => Verdict { level, text: "well".to_owned() },
         [] => bad("no uplink is up"),
@@ -72,7 +78,7 @@ fn bad(text: &str) -> Verdict {
 }
 
 /// `2 of 3 uplinks are down (lte-a, lte-b)`, if any is; after another such, `2 are down (lte-a, lte-b)`.
-fn count_in_state(uplinks: &[UplinkStatus], state: &str, is_first: bool) -> Option<String> {
+fn count_in_state(uplinks: &[&UplinkStatus], state: &str, is_first: bool) -> Option<String> {
     let names: Vec<String> =
         uplinks.iter().filter(|uplink| uplink.state == state).map(|uplink| plain(&uplink.name)).collect();
     let all = uplinks.len();
@@ -133,6 +139,16 @@ mod tests {
         ] {
             assert_eq!(judge(&of_states(states)), Verdict { level, text: text.to_owned() }, "{states:?}");
         }
+    }
+
+    #[test]
+    fn an_uplink_that_leaves_is_missed_by_nobody() {
+        let mut status = of_states(&["up", "down"]);
+        status.uplinks[1].is_leaving = true;
+        assert_eq!(judge(&status).text, "well");
+        assert_eq!([0, 1].map(|place| state_of(&status.uplinks[place])), ["up", "leaving"]);
+        status.uplinks[0].is_leaving = true;
+        assert_eq!(judge(&status), bad("no uplink"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use ratatui::widgets::{RenderDirection, Sparkline};
 
 use super::{FAINT, style_of};
 use crate::braidctl::status::figures::{NONE, age, bytes, cut, number, number_or_none, percent, plain};
-use crate::braidctl::status::verdict::level_of_state;
+use crate::braidctl::status::verdict::{level_of_state, state_of};
 use crate::braidctl::top::watch::{Flow, Tunnel};
 use crate::control::UplinkStatus;
 
@@ -17,7 +17,7 @@ const CURVE_MIN: usize = 16;
 /// From the most important on; those that there is no room for are left out.
 const COLUMNS: [Column; 12] = [
     Column { head: "uplink", width: 15, is_text: true, of: |uplink, _| cut(&uplink.name, 15) },
-    Column { head: "state", width: 9, is_text: true, of: |uplink, _| cut(&uplink.state, 9) },
+    Column { head: "state", width: 9, is_text: true, of: |uplink, _| cut(state_of(uplink), 9) },
     Column { head: "↑Mb/s", width: 5, is_text: false, of: |_, flow| number_or_none(flow.sent_mbps) },
     Column { head: "↓Mb/s", width: 5, is_text: false, of: |_, flow| number_or_none(flow.received_mbps) },
     Column { head: "RTT", width: 5, is_text: false, of: |uplink, _| number_or_none(uplink.rtt_ms) },
@@ -96,7 +96,7 @@ fn figures_line(columns: &[Column], uplink: &UplinkStatus, flow: &Flow) -> Line<
     let spans = columns.iter().map(|column| {
         let style = match column.head {
             "uplink" => Style::new().add_modifier(Modifier::BOLD),
-            "state" => style_of(level_of_state(&uplink.state)),
+            "state" => style_of(level_of_state(state_of(uplink))),
             _ => Style::new(),
         };
         Span::styled(column.cell(&(column.of)(uplink, flow)), style)
