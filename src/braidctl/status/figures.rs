@@ -10,7 +10,7 @@ pub(in crate::braidctl) fn number(value: f64) -> String {
     let size = value.abs();
     // A figure that rounds up to the next power of ten has one digit more before the point, so the limits are short of it.
     let digits = match size {
-        _ if size < 0.0005 => return "0".to_owned(),
+        _ if size < 0.005 => return "0".to_owned(),
         _ if size < 9.995 => 2,
         _ if size < 99.95 => 1,
         _ => 0,

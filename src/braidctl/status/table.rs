@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::figures::{age, bytes, count, cut, nanoseconds, number, number_or_none, percent, plain};
 use super::paint::Paint;
-use super::verdict::{judge, level_of_state, state_of};
+use super::verdict::{Level, judge, level_of_state, state_of};
 use crate::control::{Quantiles, Status, UplinkStatus};
 
 /// The most columns that are used.
@@ -18,7 +18,27 @@ pub(super) fn render(tunnels: &[Status], paint: Paint) -> String {
         return "no tunnel\n".to_owned();
     }
     let texts: Vec<String> = tunnels.iter().map(|status| tunnel(status, paint)).collect();
-    texts.join("\n")
+    match tunnels {
+        [_] => texts.concat(),
+        _ => format!("{}\n{}", summary(tunnels, paint), texts.join("\n")),
+    }
+}
+
+/// Of several tunnels, whether all are well, and which are not.
+fn summary(tunnels: &[Status], paint: Paint) -> String {
+    let all = tunnels.len();
+    let unwell =
+        || tunnels.iter().map(|status| (status, judge(status).level)).filter(|(_, level)| *level != Level::Good);
+    let names: Vec<String> = unwell().map(|(status, _)| plain(status.name.as_deref().unwrap_or(&status.tap))).collect();
+    let text = match names.len() {
+        0 => format!("all {all} tunnels are well"),
+        1 => format!("1 of {all} tunnels is not well: {}", names[0]),
+        many => format!("{many} of {all} tunnels are not well: {}", names.join(", ")),
+    };
+    let level = unwell().map(|(_, level)| level).max().unwrap_or(Level::Good);
+    let (first, more) = wrap(&text, WIDTH);
+    let lines = [first].into_iter().chain(more.into_iter().map(|line| format!("  {line}")));
+    lines.map(|line| paint.level(level, &line) + "\n").collect()
 }
 
 fn tunnel(status: &Status, paint: Paint) -> String {
@@ -124,7 +144,9 @@ fn counts(status: &Status) -> Vec<(&'static str, String)> {
 
 /// Quantiles in a unit of so many nanoseconds.
 fn quantiles(quantiles: Quantiles, unit: f64) -> String {
-    let [p50, p99, max] = [quantiles.p50, quantiles.p99, quantiles.max].map(|value| nanoseconds(value * unit));
+    // A histogram's quantile is the end of a small range, which may be beyond the longest of all.
+    let [p50, p99] = [quantiles.p50, quantiles.p99].map(|value| value.min(quantiles.max));
+    let [p50, p99, max] = [p50, p99, quantiles.max].map(|value| nanoseconds(value * unit));
     format!("p50 {p50}, p99 {p99}, at most {max}")
 }
 
@@ -201,8 +223,17 @@ mod tests {
 
     #[test]
     fn tunnels_stand_below_one_another() {
-        let text = render(&[sample::status("van1", 1), sample::status("van2", 2)], Paint::Plain);
-        assert!(text.starts_with("van1: well\n") && text.contains("\n\nvan2: well\n"), "{text}");
+        let mut tunnels = [sample::status("van1", 1), sample::status("van2", 2)];
+        let text = render(&tunnels, Paint::Plain);
+        assert!(
+            text.starts_with("all 2 tunnels are well\n\nvan1: well\n") && text.contains("\n\nvan2: well\n"),
+            "{text}"
+        );
+        tunnels[1].peer.is_heard = false;
+        assert!(render(&tunnels, Paint::Plain).starts_with("1 of 2 tunnels is not well: van2\n\nvan1: well\n"));
+        tunnels[0].uplinks.clear();
+        tunnels[0].name = Some("one".to_owned());
+        assert!(render(&tunnels, Paint::Plain).starts_with("2 of 2 tunnels are not well: one, van2\n"));
         assert_eq!(render(&[], Paint::Plain), "no tunnel\n");
     }
 
