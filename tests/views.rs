@@ -131,6 +131,23 @@ fn prometheus_is_answered_and_told_when_the_end_is_away() {
     assert!(ask().contains("braid_uplinks_up{tap=\"braid0\"} 3"));
 }
 
+#[test]
+fn colours_are_for_terminals_and_for_those_who_want_them() {
+    let end = end_of(vec![sample::status("braid0", 2)]);
+    let on_a_terminal = |name: &str, value: &str| {
+        let command = format!("{CONTROL} --control {} status", end.path().display());
+        let mut program = Program::new("script");
+        program.args(["--quiet", "--return", "--command", &command, "/dev/null"]).stdin(Stdio::null());
+        let output = program.env("TERM", "xterm").env_remove("NO_COLOR").env(name, value).output();
+        String::from_utf8(output.expect("script(1) is there").stdout).expect("UTF-8")
+    };
+    assert!(on_a_terminal("NO_COLOR", "").contains("\x1b[32mwell"));
+    for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let text = on_a_terminal(name, value);
+        assert!(text.contains("braid0: well") && !text.contains('\x1b'), "{name}: {text}");
+    }
+}
+
 /// `braidctl top` on a terminal of its own, by script(1).
 struct Top {
     running: Running,
