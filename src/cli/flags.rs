@@ -63,3 +63,44 @@ fn quote(value: &str) -> String {
         _ => toml::Value::String(value.to_owned()).to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::io::Write;
+
+    use crate::cli::{Request, parse_box};
+    use crate::config::BoxConfig;
+
+    fn parse(line: &str) -> Request<BoxConfig> {
+        parse_box(line.split_whitespace().map(OsString::from).collect()).expect("lawful")
+    }
+
+    fn config(line: &str) -> BoxConfig {
+        match parse(line) {
+            Request::Run(config) => config,
+            Request::Show(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn a_printed_configuration_says_what_was_said() {
+        for flags in [
+            "--tap braid0 --uplink dev=a",
+            "--tap braid0 --uplink dev=a,weight=3,metered --uplink dev=b,name=x,max-rate=5mbit --mode active-backup \
+             --primary x --window auto:300ms --address 10.9.0.1/24 --address fd00::1/64 --mtu 1300 --log warn,io=debug,json",
+            "--tap t --uplink dev=a --redundancy marked,port=22 --offload none --control off --cpu 1 --busy-poll 50us",
+        ] {
+            let line = format!("braid-box --plaintext --gateway gw.example {flags}");
+            let Request::Show(text) = parse(&format!("{line} --print-config")) else { panic!("it does not run") };
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            file.write_all(text.as_bytes()).expect("written");
+            let mut again = config(&format!("braid-box --config {}", file.path().display())).process.flags;
+            let mut before = config(&line).process.flags;
+            again.sort();
+            before.sort();
+            assert_eq!(again, before, "{text}");
+            assert!(text.lines().any(|line| line.starts_with("# probe-interval = ")), "what is not said is shown: {text}");
+        }
+    }
+}

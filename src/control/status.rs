@@ -25,7 +25,7 @@ pub struct Status {
     pub window: String,
     /// The other end.
     pub peer: Peer,
-    /// What all uplinks are believed to carry together, in Mbit/s of frames; none but in `adaptive`.
+    /// What all uplinks are believed to carry together, in Mbit/s of frames; none but in `adaptive`, once something is known.
     pub capacity_mbps: Option<f64>,
     /// What they carry even if the best of them fails, the same.
     pub safe_mbps: Option<f64>,
@@ -197,7 +197,7 @@ pub struct UplinkStatus {
     pub tx_bytes: u64,
     /// Bytes of frame received by it.
     pub rx_bytes: u64,
-    /// What it is believed to carry, in Mbit/s of frames; none but in `adaptive`.
+    /// What it is believed to carry, in Mbit/s of frames; none but in `adaptive`, once it has been used.
     pub capacity_mbps: Option<f64>,
     /// What has arrived by it of late, at the far end, in Mbit/s of frames.
     pub delivered_mbps: Option<f64>,

@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,30 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 /// The flags that the configuration has now, or what is wrong with it.
 pub type Reread = Result<Vec<Flag>, String>;
 
+/// A file that is to be removed, and no other that has taken its place meanwhile.
+pub struct Removed {
+    path: PathBuf,
+    /// Its number, by which the file system knows it.
+    inode: u64,
+}
+
+impl Removed {
+    /// The file that is at `path` now.
+    ///
+    /// # Errors
+    /// What stat(2) says.
+    pub fn at(path: PathBuf) -> io::Result<Self> {
+        let inode = std::fs::symlink_metadata(&path)?.ino();
+        Ok(Self { path, inode })
+    }
+
+    fn remove(&self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// The reactor's side of it.
 pub struct Attendant {
     socket: UnixStream,
@@ -40,7 +65,7 @@ impl Attendant {
     ///
     /// # Errors
     /// What socketpair(2), setsockopt(2) or fork(2) says.
-    pub fn start(removed_at_end: Option<PathBuf>, reread: &dyn Fn() -> Reread) -> io::Result<Self> {
+    pub fn start(removed_at_end: Option<Removed>, reread: &dyn Fn() -> Reread) -> io::Result<Self> {
         let (socket, of_attendant) = UnixStream::pair()?;
         // While it works nothing waits; this is for the end, when another socket's time limit could not be set any more.
         socket.set_read_timeout(Some(END_WITHIN))?;
@@ -103,7 +128,7 @@ impl Drop for Attendant {
 }
 
 /// The attendant's whole life.
-fn attend(mut socket: UnixStream, removed_at_end: Option<PathBuf>, reread: &dyn Fn() -> Reread) -> ! {
+fn attend(mut socket: UnixStream, removed_at_end: Option<Removed>, reread: &dyn Fn() -> Reread) -> ! {
     // It goes when the reactor's process goes, whoever else is told to.
     sys::ignore_signals();
     sys::set_process_name(c"braid-attendant");
@@ -117,8 +142,8 @@ fn attend(mut socket: UnixStream, removed_at_end: Option<PathBuf>, reread: &dyn 
             break;
         }
     }
-    if let Some(path) = removed_at_end {
-        let _ = std::fs::remove_file(path);
+    if let Some(removed) = removed_at_end {
+        removed.remove();
     }
     sys::exit_now();
 }
@@ -142,12 +167,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let [config, socket] = ["config", "socket"].map(|name| folder.path().join(name));
         std::fs::write(&socket, "").expect("written");
+        let removed = Removed::at(socket.clone()).expect("there");
         let read = config.clone();
         let reread = move || match std::fs::read_to_string(&read) {
             Ok(value) => Ok(vec![Flag { name: "mode".to_owned(), value }]),
             Err(error) => Err(error.to_string()),
         };
-        let mut attendant = Attendant::start(Some(socket.clone()), &reread).expect("started");
+        let mut attendant = Attendant::start(Some(removed), &reread).expect("started");
         assert!(answer_of(&mut attendant).expect_err("no file yet").contains("No such file"));
         for value in ["adaptive", "broadcast", &"long ".repeat(10_000)] {
             std::fs::write(&config, value).expect("written");
@@ -157,5 +183,17 @@ mod tests {
         assert!(socket.exists());
         drop(attendant);
         assert!(!socket.exists());
+    }
+
+    #[test]
+    fn a_file_that_has_taken_the_place_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [path, other] = ["socket", "other"].map(|name| folder.path().join(name));
+        std::fs::write(&path, "").expect("written");
+        std::fs::write(&other, "").expect("written");
+        let removed = Removed::at(path.clone()).expect("there");
+        std::fs::rename(&other, &path).expect("renamed");
+        removed.remove();
+        assert!(path.exists());
     }
 }

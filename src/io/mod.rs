@@ -57,8 +57,8 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
-use attendant::Attendant;
 pub use attendant::Reread;
+use attendant::{Attendant, Removed};
 use buffers::Lease;
 use capacity_report::CapacityReport;
 use control::BoundSocket;
@@ -373,7 +373,7 @@ impl Company {
                 }
             },
         };
-        let removed_at_end = control.as_ref().map(|bound| bound.path.clone());
+        let removed_at_end = control.as_ref().and_then(|bound| Removed::at(bound.path.clone()).ok());
         let attendant = Attendant::start(removed_at_end, reread).map_err(|error| {
             RunError(format!("cannot start the process that reads the configuration again: {error}"))
         })?;

@@ -61,7 +61,7 @@ pub fn status(now: Instant, tunnel: &Tunnel, facts: TunnelFacts<'_>) -> Status {
     let drops = &counters.drops;
     let sum = |reasons: &[DropReason]| reasons.iter().map(|reason| drops.get(*reason)).sum();
     let capacity = tunnel.capacity();
-    let in_adaptive = |bits: u64| is_adaptive.then_some(bits as f64 / MEGABIT);
+    let in_adaptive = |bits: u64| known_rate(bits).filter(|_| is_adaptive);
     Status {
         process: facts.process,
         name: facts.name,
@@ -162,7 +162,7 @@ fn uplink(now: Instant, tunnel: &Tunnel, id: UplinkId, facts: UplinkFacts) -> Up
         rx_packets: uplink.received.packets,
         tx_bytes: uplink.sent.bytes,
         rx_bytes: uplink.received.bytes,
-        capacity_mbps: tunnel.is_adaptive().then(|| tunnel.uplink_capacity(id) as f64 / MEGABIT),
+        capacity_mbps: known_rate(tunnel.uplink_capacity(id)),
         delivered_mbps: measured.delivered_bits_per_second().map(|rate| rate as f64 / MEGABIT),
         weight: uplink.weight,
         max_rate_mbps: uplink.limits.rate_max.map(|rate| rate as f64 * 8.0 / MEGABIT),
@@ -210,6 +210,11 @@ pub fn describe(of: Quantity, tap: Option<&str>, uplink: Option<&str>, times: &T
 pub fn quantiles(times: &TimeHistogram, per_second: f64) -> Quantiles {
     let scaled = |time: Duration| time.as_secs_f64() * per_second;
     Quantiles { p50: scaled(times.percentile(50.0)), p99: scaled(times.percentile(99.0)), max: scaled(times.max()) }
+}
+
+/// In Mbit/s; none if nothing is known yet.
+fn known_rate(bits_per_second: u64) -> Option<f64> {
+    (bits_per_second > 0).then_some(bits_per_second as f64 / MEGABIT)
 }
 
 fn milliseconds(time: Duration) -> f64 {
