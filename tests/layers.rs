@@ -26,7 +26,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("src/fuzzing", &["proto", "offload", "cli", "config", "fuzzing", "sim", "units"]),
     ("src/logging.rs", &["config"]),
     ("src/run.rs", &["cli", "config", "io", "logging"]),
-    ("src/braidctl", &["proto", "cli", "config", "control", "io", "run", "braidctl"]),
+    ("src/braidctl", &["proto", "cli", "config", "control", "io", "run", "units", "braidctl"]),
 ];
 
 #[test]

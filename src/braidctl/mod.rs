@@ -7,6 +7,8 @@ mod doctor;
 mod histogram;
 mod keys;
 mod metrics;
+#[cfg(test)]
+mod sample;
 mod status;
 mod top;
 mod trace;
@@ -38,7 +40,7 @@ struct Arguments {
 }
 
 /// Which end is meant.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct EndArguments {
     /// The control socket of the end that is meant [default: the only one in /run/braid]
     #[arg(long, global = true, value_name = "PATH")]
