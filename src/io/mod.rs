@@ -28,6 +28,7 @@ mod buffers;
 mod capacity_report;
 mod control_message;
 mod datagram_port;
+pub(crate) mod examine;
 mod hardware_address;
 mod host;
 mod kept;
