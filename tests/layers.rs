@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("src/sim", &["proto", "sim"]),
     ("src/fuzzing", &["proto", "offload", "cli", "config", "fuzzing", "sim", "units"]),
     ("src/run.rs", &["cli", "config", "io"]),
-    ("src/braidctl", &["proto", "cli", "config", "control", "io", "run", "braidctl"]),
+    ("src/braidctl", &["proto", "cli", "config", "control", "io", "run", "units", "braidctl"]),
 ];
 
 #[test]
