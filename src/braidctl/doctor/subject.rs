@@ -149,7 +149,7 @@ impl Subject {
 
     fn of_running_boxes(&self) -> Vec<Finding> {
         let boxes = self.running.iter().filter(|tunnel| is_box(tunnel));
-        boxes.flat_map(|status| of_running(status)).collect()
+        boxes.flat_map(of_running).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::finding::Finding;
 use super::ways;
-use crate::config::TAP_MTU_MIN;
+use crate::config::{Cidr, TAP_MTU_MIN};
 use crate::control::UplinkStatus;
 use crate::io::examine::{Interface, Way};
 
@@ -87,42 +87,44 @@ impl UplinkFacts {
     }
 
     fn address(&self, interface: &Interface) -> Finding {
-        let all: Vec<String> = interface.addresses.iter().map(|cidr| cidr.address.to_string()).collect();
-        let list = all.join(", ");
-        if let Some(source) = self.source {
-            if interface.addresses.iter().any(|cidr| cidr.address == source) {
-                return Finding::ok("address", format!("{source}, as asked for"));
+        let has = |is_meant: &dyn Fn(&Cidr) -> bool| {
+            let meant = interface.addresses.iter().filter(|cidr| is_meant(cidr));
+            meant.map(|cidr| cidr.address.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let (all, usable) = (has(&|_| true), has(&|cidr| self.leads_to_gateway(cidr.address)));
+        let is_only_local = interface.addresses.iter().all(|cidr| is_link_local(cidr.address));
+        match (self.source, self.gateways.as_slice()) {
+            (Some(source), _) if interface.addresses.iter().any(|cidr| cidr.address == source) => {
+                Finding::ok("address", format!("{source}, as asked for"))
             }
-            let has = if list.is_empty() { "none".to_owned() } else { list };
-            let found = format!("it does not have {source}, which is asked for (source), but {has}");
-            return Finding::fail("address", found, "give it that address, or leave 'source' out");
+            (Some(source), _) => {
+                let found = format!("it does not have {source}, which is asked for (source), but '{all}'");
+                Finding::fail("address", found, "give it that address, or leave 'source' out")
+            }
+            _ if !usable.is_empty() => Finding::ok("address", usable),
+            (None, [gateway, ..]) if !is_only_local => {
+                let family = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
+                let found = format!("it has {all}, and the gateway is {gateway}");
+                Finding::fail("address", found, format!("it needs an {family} address, as DHCP or the modem brings it"))
+            }
+            _ => {
+                let but = if all.is_empty() { all } else { format!(" but {all}, which leads nowhere else") };
+                let give = format!("'ip address add ADDRESS/LENGTH dev {}'", self.device);
+                Finding::fail(
+                    "address",
+                    format!("it has none{but}"),
+                    format!("have DHCP or the modem bring one, or {give}"),
+                )
+            }
         }
-        let usable = interface.addresses.iter().filter(|cidr| self.leads_to_gateway(cidr.address));
-        let usable: Vec<String> = usable.map(|cidr| cidr.address.to_string()).collect();
-        if !usable.is_empty() {
-            return Finding::ok("address", usable.join(", "));
-        }
-        if let (false, [gateway, ..]) = (list.is_empty(), self.gateways.as_slice()) {
-            let family = if gateway.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Finding::fail(
-                "address",
-                format!("it has {list}, and the gateway is {gateway}"),
-                format!(
-                    "it needs an {family} address that is good beyond its own network, as DHCP or the modem brings it"
-                ),
-            );
-        }
-        let advice =
-            format!("have DHCP or the modem bring one, or 'ip address add ADDRESS/LENGTH dev {}'", self.device);
-        Finding::fail("address", "it has none", advice)
     }
 
     /// Whether datagrams from this address of an interface could reach the gateway, by what they look like.
     fn leads_to_gateway(&self, address: IpAddr) -> bool {
-        let is_local = |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        let fits =
-            |gateway: &IpAddr| address.is_ipv4() == gateway.is_ipv4() && (!is_local(address) || is_local(*gateway));
-        if self.gateways.is_empty() { !is_local(address) } else { self.gateways.iter().any(fits) }
+        let fits = |gateway: &IpAddr| {
+            address.is_ipv4() == gateway.is_ipv4() && (!is_link_local(address) || is_link_local(*gateway))
+        };
+        if self.gateways.is_empty() { !is_link_local(address) } else { self.gateways.iter().any(fits) }
     }
 
     /// The kernel may choose the address of another interface, if the route by this one says so, or it has none that fits.
@@ -214,6 +216,11 @@ impl UplinkFacts {
             _ => Finding::ok("path MTU", format!("{mtu} bytes, as {who} knows")),
         })
     }
+}
+
+/// Whether it is good on its own network only (RFC 4291 §2.5.6).
+const fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// How it does, as the end that runs sees it.

@@ -53,6 +53,12 @@ mod tests {
     fn we_are_found_to_have_our_own_port() {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let port = socket.local_addr().expect("bound").port();
+        // Other tests hide the memory of this process, and with it its files from all but root.
+        if fs::read_dir("/proc/self/fd").is_err() {
+            eprintln!("SKIPPED: our own files can only be looked at by root");
+            assert!(std::env::var_os("CI").is_none(), "not to be skipped here");
+            return;
+        }
         let holder = holder(port).expect("it is ours");
         assert_eq!(holder.pid, std::process::id());
         assert!(!holder.name.is_empty());
