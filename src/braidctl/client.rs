@@ -1,7 +1,7 @@
 //! Talks to an end that runs, over its control socket.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,7 +84,10 @@ impl Client {
     }
 
     /// What comes after [`Answer::Trace`], for as long as it comes.
-    pub(super) fn into_stream(self) -> io::Result<impl Read> {
+    ///
+    /// # Errors
+    /// That the connection cannot be had to wait for it.
+    pub(super) fn into_stream(self) -> io::Result<BufReader<UnixStream>> {
         self.stream.get_ref().set_read_timeout(None)?;
         Ok(self.stream)
     }

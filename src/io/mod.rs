@@ -30,6 +30,7 @@ mod capacity_report;
 mod control;
 mod control_message;
 mod datagram_port;
+pub(crate) mod examine;
 mod hardware_address;
 mod host;
 mod kept;

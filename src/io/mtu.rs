@@ -24,6 +24,12 @@ pub const fn datagram_header_length(remote: IpAddr) -> u32 {
     ip_header_length(remote) + UDP_HEADER_LENGTH
 }
 
+/// Bytes that a packet of the TAP costs beside itself on the way to `gateway`.
+#[must_use]
+pub const fn overhead_towards(gateway: IpAddr, is_sealed: bool) -> u32 {
+    Overhead::towards(gateway, is_sealed).total()
+}
+
 /// Bytes that one frame's packet costs beside itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Overhead {

@@ -46,11 +46,16 @@ const KERNEL_NEEDED: &str = "6.1";
 
 /// Why there is no ring, with what to do about it.
 #[derive(Debug)]
-pub struct RingError(String);
+pub struct RingError {
+    /// What cannot be done, and what the kernel says.
+    pub found: String,
+    /// What to do.
+    pub advice: String,
+}
 
 impl std::fmt::Display for RingError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}: {}", self.found, self.advice)
     }
 }
 
@@ -74,7 +79,7 @@ impl RingError {
             Some(libc::EINVAL) => format!("this kernel ({}) is too old: use Linux {KERNEL_NEEDED} or later", release.trim()),
             _ => "see the kernel's log".to_owned(),
         };
-        Self(format!("cannot {what}: {error}: {advice}"))
+        Self { found: format!("cannot {what}: {error}"), advice }
     }
 }
 
@@ -127,6 +132,12 @@ impl Ring {
             .register_restrictions(&mut restrictions)
             .and_then(|()| submitter.register_enable_rings())
             .map_err(|error| RingError::advise("start io_uring with what it is needed for", &error))
+    }
+
+    /// Whether completions are worked off only when it asks for them, which takes Linux 6.1.
+    #[must_use]
+    pub fn defers_completions(&self) -> bool {
+        self.inner.params().is_setup_single_issuer()
     }
 
     /// The registrations.

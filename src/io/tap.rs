@@ -21,11 +21,19 @@ use crate::proto::tunnel::Role;
 
 /// Why there is no TAP, with what to do about it.
 #[derive(Debug)]
-pub struct TapError(String);
+pub struct TapError {
+    /// What cannot be done, and what the kernel says.
+    pub found: String,
+    /// What to do.
+    pub advice: Option<String>,
+}
 
 impl fmt::Display for TapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match &self.advice {
+            Some(advice) => write!(f, "{}: {advice}", self.found),
+            None => f.write_str(&self.found),
+        }
     }
 }
 
@@ -120,7 +128,8 @@ impl Tap {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
             Err(error) => {
                 let name = &self.name;
-                return Err(TapError(format!("cannot give '{name}' the address {address}/{prefix_length}: {error}")));
+                let found = format!("cannot give '{name}' the address {address}/{prefix_length}: {error}");
+                return Err(TapError { found, advice: None });
             }
         }
         Ok(())
@@ -157,10 +166,10 @@ impl Tap {
                     Some(libc::EPERM) => "this needs CAP_NET_ADMIN",
                     _ => "see the kernel's log",
                 };
-                Err(TapError(format!(
-                    "cannot put '{}' into the bridge '{bridge}' (--bridge): {error}: {advice}",
-                    self.name
-                )))
+                Err(TapError {
+                    found: format!("cannot put '{}' into the bridge '{bridge}' (--bridge): {error}", self.name),
+                    advice: Some(advice.to_owned()),
+                })
             }
             Ok(()) => Ok(()),
         }
@@ -225,5 +234,5 @@ fn explain(name: &InterfaceName, error: &io::Error) -> TapError {
         }
         _ => "see the kernel's log".to_owned(),
     };
-    TapError(format!("cannot open the TAP '{name}': {error}: {advice}"))
+    TapError { found: format!("cannot open the TAP '{name}': {error}"), advice: Some(advice) }
 }

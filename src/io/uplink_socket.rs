@@ -234,6 +234,17 @@ fn new_socket(address: SocketAddr, gro: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// How much room for datagrams that come a socket wants, and how much it gets, in bytes: all of it with CAP_NET_ADMIN, else
+/// no more than net.core.rmem_max.
+///
+/// # Errors
+/// Why there is no socket.
+pub fn receive_buffer() -> io::Result<(usize, usize)> {
+    let socket = new_socket(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0), false)?;
+    // The kernel tells twice what it was asked for.
+    Ok((RECEIVE_BUFFER, socket.recv_buffer_size()? / 2))
+}
+
 /// Whether the kernel knows an option of UDP sockets that takes a number (udp(7)).
 ///
 /// # Errors

@@ -7,6 +7,7 @@ mod attacks;
 mod budget;
 mod chaos;
 mod control;
+mod doctor;
 mod floods;
 mod hostile;
 mod lab;
