@@ -77,14 +77,15 @@ fn run_an_end() {
     let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     thread::spawn(answer);
+    let unread = || Err("nobody changes it".to_owned());
     let ended = if arguments[0] == "braid-box" {
         match braid::cli::parse_box(arguments) {
-            Ok(Request::Run(config)) => braid::io::run_box(&config),
+            Ok(Request::Run(config)) => braid::io::run_box(&config, &unread),
             _ => panic!("not the command line of a box: {line}"),
         }
     } else {
         match braid::cli::parse_gateway(arguments) {
-            Ok(Request::Run(config)) => braid::io::run_gateway(&config),
+            Ok(Request::Run(config)) => braid::io::run_gateway(&config, &unread),
             _ => panic!("not the command line of a gateway: {line}"),
         }
     };

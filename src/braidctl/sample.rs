@@ -49,6 +49,7 @@ pub fn status(tap: &str, uplinks: usize) -> Status {
             buffers_in_use: 17,
             wakeups: 9_876_543,
             loop_us: Quantiles { p50: 11.5, p99: 84.25, max: 1_203.5 },
+            control_us: Quantiles { p50: 21.0, p99: 64.5, max: 93.5 },
         },
         name: None,
         tap: tap.to_owned(),

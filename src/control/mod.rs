@@ -85,12 +85,14 @@ pub enum Quantity {
     WireToTap,
     /// From a wake-up of the reactor until all is done that it called for.
     Loop,
+    /// A step for a client of the control socket, which comes when that is done, and may delay what comes meanwhile.
+    ControlStep,
 }
 
 impl Quantity {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Rtt, Self::DelayVariation, Self::Hold, Self::TapToWire, Self::WireToTap, Self::Loop];
+    pub const ALL: [Self; 7] =
+        [Self::Rtt, Self::DelayVariation, Self::Hold, Self::TapToWire, Self::WireToTap, Self::Loop, Self::ControlStep];
 
     /// What the command line and JSON call it.
     #[must_use]
@@ -102,6 +104,7 @@ impl Quantity {
             Self::TapToWire => "tap-to-wire",
             Self::WireToTap => "wire-to-tap",
             Self::Loop => "loop",
+            Self::ControlStep => "control-step",
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Process {
     pub wakeups: u64,
     /// How long it took each time until all was done that it called for, in microseconds.
     pub loop_us: Quantiles,
+    /// How long each step for a client of the control socket took, in microseconds.
+    pub control_us: Quantiles,
 }
 
 /// The other end.

@@ -13,6 +13,7 @@ const MOMENTS_MAX: usize = 256;
 pub struct Times {
     tunnels: Vec<TunnelTimes>,
     loops: TimeHistogram,
+    control_steps: TimeHistogram,
 }
 
 /// Of one tunnel.
@@ -68,7 +69,11 @@ impl Times {
     #[must_use]
     pub fn new(tunnels: usize) -> Self {
         let fresh = || TunnelTimes { tap_to_wire: Passages::with_room(), wire_to_tap: Passages::with_room() };
-        Self { tunnels: (0..tunnels).map(|_| fresh()).collect(), loops: TimeHistogram::default() }
+        Self {
+            tunnels: (0..tunnels).map(|_| fresh()).collect(),
+            loops: TimeHistogram::default(),
+            control_steps: TimeHistogram::default(),
+        }
     }
 
     /// Those of a tunnel.
@@ -91,6 +96,17 @@ impl Times {
             tunnel.tap_to_wire.on_handed(at);
             tunnel.wire_to_tap.on_handed(at);
         }
+    }
+
+    /// A step for a client of the control socket was begun at `begun`, and done at `done`.
+    pub fn on_control_step(&mut self, begun: Instant, done: Instant) {
+        self.control_steps.record(done.since(begun));
+    }
+
+    /// How long such steps took.
+    #[must_use]
+    pub const fn control_steps(&self) -> &TimeHistogram {
+        &self.control_steps
     }
 
     /// How long the reactor took each time it was woken.

@@ -18,8 +18,8 @@ use crate::cli::{ReadFiles, Request, SystemFiles, parse_box_with, parse_gateway_
 use crate::config::{BoxConfig, BoxSecurity, GatewayConfig, HostPort, InterfaceName, Mtu, UplinkConfig};
 use crate::control::{SOCKET_FOLDER, Status, UplinkStatus};
 use crate::io::examine::{self, Interface};
-use crate::proto::send::route::Limits;
 use crate::proto::session::keys::{KEY_LENGTH, PrivateKey};
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 
 const BOX: &str = "braid-box";

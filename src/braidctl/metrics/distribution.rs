@@ -48,6 +48,11 @@ const fn names(of: Quantity) -> (Option<&'static str>, &'static str, &'static st
             "braid_loop_distribution_seconds",
             "From a wake-up of the reactor until all is done that it called for",
         ),
+        Quantity::ControlStep => (
+            Some("braid_control_step_seconds"),
+            "braid_control_step_distribution_seconds",
+            "A step of the reactor for a client of the control socket",
+        ),
     }
 }
 

@@ -70,7 +70,10 @@ fn every_number_of_a_status_is_told() {
     let mut checked = 0;
     each_number(&serde_json::to_value(&status).expect("JSON"), "", &mut |path, number| {
         // Quantiles are told from the histograms that they are of.
-        if ["loop_us", "hold_ms", "to_wire_us", "to_tap_us"].iter().any(|quantiles| path.contains(quantiles)) {
+        if ["loop_us", "control_us", "hold_ms", "to_wire_us", "to_tap_us"]
+            .iter()
+            .any(|quantiles| path.contains(quantiles))
+        {
             return;
         }
         let unit = match path {

@@ -7,6 +7,7 @@ use crate::control::{Answer, Command, Process, Quantity, Request};
 use crate::io::control::describe::{self, TunnelFacts, UplinkFacts};
 use crate::io::control::trace::{Trace, Verdict};
 use crate::io::control::{ClientId, ControlSocket, Task};
+use crate::io::sys;
 use crate::io::usage::Usage;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::Path;
@@ -24,12 +25,14 @@ impl Reactor {
     /// Does one step for one client.
     pub(super) fn serve_control(&mut self, now: Instant) -> io::Result<()> {
         let Some(mut control) = self.control.take() else { return Ok(()) };
+        let begun = sys::monotonic_now();
         if let Some((client, task)) = control.next_task() {
             self.step(now, &mut control, client, task);
         }
         self.give_trace(&mut control);
         let flushed = control.flush(now, &mut self.ring);
         self.control = Some(control);
+        self.times.on_control_step(begun, sys::monotonic_now());
         flushed
     }
 
@@ -54,8 +57,12 @@ impl Reactor {
                 None => control.say(client, Answer::Done(String::new()), None),
             },
             Task::Histograms(..) => {
-                let answer = describe::describe(Quantity::Loop, None, None, self.times.loops());
-                control.say(client, answer, Some(Task::Finish(Answer::Done(String::new()))));
+                for (of, times) in
+                    [(Quantity::Loop, self.times.loops()), (Quantity::ControlStep, self.times.control_steps())]
+                {
+                    control.say(client, describe::describe(of, None, None, times), None);
+                }
+                control.say(client, Answer::Done(String::new()), None);
             }
             Task::Statuses(..) => control.say(client, Answer::Done(String::new()), None),
         }
@@ -120,6 +127,7 @@ impl Reactor {
                 buffers_in_use: self.arena.held_slots() as u64,
                 wakeups: self.times.loops().count(),
                 loop_us: describe::quantiles(self.times.loops(), 1e6),
+                control_us: describe::quantiles(self.times.control_steps(), 1e6),
             },
             name: name.clone(),
             tap: tap.clone(),
