@@ -6,21 +6,23 @@
 //!   does no I/O, reads no clock, and allocates nothing for a packet.
 //! - [`offload`], beside it and as pure: cuts super-frames from the TAP into frames, and merges frames into super-frames.
 //! - [`units`] and [`config`]: what a run needs to know, as plain validated data.
+//! - [`control`]: what is said over the control socket.
 //! - [`io`], the shell: one io_uring reactor, the TAP, the sockets. The only place with `unsafe`.
 //! - [`cli`]: what the user typed, made into a `config`.
 //! - [`sim`], the second shell of the core: a virtual clock, model links, and an oracle that sees everything.
 //! - [`fuzzing`]: what the fuzzer does to the core and to the parsers, and the tests repeat.
-//! - [`run`]: parse, log, run, tell. The binaries of both ends are one call to it.
-//! - [`braidctl`]: the operator's tool beside them, which makes keys.
+//! - `logging` and [`run`]: parse, log, run, tell. The binaries of both ends are one call to it.
+//! - [`braidctl`]: the operator's tool beside them: asks and changes an end that runs, examines a machine, makes keys.
 //!
 //! ```text
-//!   bin/braid-box   bin/braid-gateway     bin/braidctl ──▶ braidctl ──▶ run, cli, proto
+//!   bin/braid-box   bin/braid-gateway     bin/braidctl ──▶ braidctl ──▶ run, io, cli, config, control, proto
 //!          └──────┬──────┘
 //!                run ──────────┐    fuzzing
 //!          ┌──────┴──────┐     │    │     └──▶ sim
 //!         cli           io     │    └──▶ cli    │
 //!          │ └────┬──────┘│    │                │
-//!        units  config ◀──┼────┘                │
+//!        units ◀ config ◀─┼────┘                │
+//!                 │       ├──▶ control          │
 //!                 │       ▼                     │
 //!                 │    offload                  │
 //!                 └─────┬─┘                     │
