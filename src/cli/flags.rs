@@ -100,7 +100,10 @@ mod tests {
             again.sort();
             before.sort();
             assert_eq!(again, before, "{text}");
-            assert!(text.lines().any(|line| line.starts_with("# probe-interval = ")), "what is not said is shown: {text}");
+            assert!(
+                text.lines().any(|line| line.starts_with("# probe-interval = ")),
+                "what is not said is shown: {text}"
+            );
         }
     }
 }
