@@ -17,12 +17,10 @@ const MAX_VALUE_DIVISOR: f64 = 1e6;
 pub(super) fn render(all: &[Recorded], span: Span) -> Result<Vec<u8>, String> {
     let mut bytes = vec![];
     let mut serializer = V2DeflateSerializer::new();
-
-    let start = UNIX_EPOCH + span.began;
     let mut writer = IntervalLogWriterBuilder::new()
         .add_comment("[Logged with braidctl: durations in nanoseconds]")
         .add_comment("[Histogram log format version 1.3]")
-        .with_start_time(start)
+        .with_start_time(UNIX_EPOCH + span.began)
         .with_max_value_divisor(MAX_VALUE_DIVISOR)
         .begin_log_with(&mut bytes, &mut serializer)
         .map_err(|error| error.to_string())?;
@@ -43,7 +41,7 @@ fn tag(recorded: &Recorded) -> String {
     tag.replace(|character: char| character == ',' || character.is_whitespace() || character.is_control(), "_")
 }
 
-/// The line that names the columns, which readers of spreadsheets look for, and the crate does not write.
+/// Puts the line that names the columns below the comments, as the Java library does, and the crate does not.
 fn legend(log: Vec<u8>) -> Vec<u8> {
     const LEGEND: &[u8] =
         b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use super::status;
 use super::{Client, EndArguments, write_to_stdout};
-use crate::control::{Quantity, Status};
+use crate::control::{Quantity, Status, UplinkStatus};
 use crate::units::parse_duration;
 #[cfg(test)]
 pub(super) use record::decode;
@@ -113,29 +113,34 @@ fn choose(
     of: &[Quantity],
 ) -> Result<Vec<Recorded>, String> {
     all.retain(|recorded| of.is_empty() || of.contains(&recorded.of));
-    let Some(wanted) = uplink else {
-        return if all.is_empty() { Err("the end tells of no such histogram".to_owned()) } else { Ok(all) };
-    };
-    let is_meant = |tap: Option<&str>, name: &str| {
-        let uplinks =
-            tunnels.iter().filter(|tunnel| Some(tunnel.tap.as_str()) == tap).flat_map(|tunnel| &tunnel.uplinks);
-        let by_number = uplinks.filter(|uplink| uplink.number.to_string() == wanted).any(|uplink| uplink.name == name);
-        name == wanted || by_number
-    };
-    let is_known = tunnels.iter().flat_map(|tunnel| &tunnel.uplinks).any(|uplink| uplink.name == wanted);
-    let known: Vec<&str> = tunnels.iter().flat_map(|tunnel| &tunnel.uplinks).map(|uplink| &*uplink.name).collect();
-    all.retain(|recorded| {
-        let name = recorded.uplink.as_deref();
-        // A number that is also a name is the name.
-        name.is_some_and(|name| if is_known { name == wanted } else { is_meant(recorded.tap.as_deref(), name) })
-    });
-    match all.is_empty() {
-        true if !of.is_empty() && !of.iter().any(|of| matches!(of, Quantity::Rtt | Quantity::DelayVariation)) => {
-            Err("--uplink: of single uplinks there are only rtt and delay-variation".to_owned())
-        }
-        true => Err(format!("--uplink {wanted}: there is no such uplink; there are: {}", known.join(" "))),
-        false => Ok(all),
+    if all.is_empty() {
+        return Err("the end tells of no such histogram".to_owned());
     }
+    let Some(wanted) = uplink else { return Ok(all) };
+    if all.iter().all(|recorded| recorded.uplink.is_none()) {
+        return Err("--uplink: of single uplinks there are only rtt and delay-variation".to_owned());
+    }
+    all.retain(|recorded| is_of_uplink(recorded, tunnels, wanted));
+    if all.is_empty() {
+        let known: Vec<&str> = uplinks(tunnels, None).map(|uplink| uplink.name.as_str()).collect();
+        return Err(format!("--uplink {wanted}: there is no such uplink; there are: {}", known.join(" ")));
+    }
+    Ok(all)
+}
+
+/// Whether it is of the uplink with that name, or, where none has it, with that number.
+fn is_of_uplink(recorded: &Recorded, tunnels: &[Status], wanted: &str) -> bool {
+    let Some(name) = recorded.uplink.as_deref() else { return false };
+    if uplinks(tunnels, None).any(|uplink| uplink.name == wanted) {
+        return name == wanted;
+    }
+    uplinks(tunnels, recorded.tap.as_deref()).any(|uplink| uplink.name == name && uplink.number.to_string() == wanted)
+}
+
+/// Those of all tunnels, or of that with a TAP.
+fn uplinks<'a>(tunnels: &'a [Status], tap: Option<&'a str>) -> impl Iterator<Item = &'a UplinkStatus> {
+    let tunnels = tunnels.iter().filter(move |tunnel| tap.is_none_or(|tap| tunnel.tap == tap));
+    tunnels.flat_map(|tunnel| &tunnel.uplinks)
 }
 
 fn render(all: &[Recorded], span: Span, format: Format) -> Result<Vec<u8>, String> {

@@ -162,4 +162,23 @@ mod tests {
         assert!(!plain(KeyCode::Char('q')).0);
         assert!(!press(KeyCode::Char('c'), KeyModifiers::CONTROL).0);
     }
+
+    /// Runs itself once more, on a terminal of its own by script(1).
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was() {
+        const ON_A_TERMINAL: &str = "BRAID_TEST_PANICS_ON_A_TERMINAL";
+        if std::env::var_os(ON_A_TERMINAL).is_some() {
+            let _screen = Screen::open().expect("a terminal");
+            panic!("on purpose");
+        }
+        let program = std::env::current_exe().expect("a program");
+        let name = "braidctl::top::screen::tests::a_panic_leaves_the_terminal_as_it_was";
+        let command = format!("{} --exact --nocapture {name}", program.display());
+        let mut script = std::process::Command::new("script");
+        script.args(["--quiet", "--return", "--command", &command, "/dev/null"]).stdin(std::process::Stdio::null());
+        let output = script.env("TERM", "xterm").env(ON_A_TERMINAL, "1").output().expect("script(1) is there");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let places = ["\x1b[?1049h", "\x1b[?1049l", "on purpose"].map(|told| text.find(told));
+        assert!(!output.status.success() && places.is_sorted() && !places.contains(&None), "{places:?}: {text}");
+    }
 }
