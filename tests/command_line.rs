@@ -11,8 +11,8 @@ const GATEWAY: &str = env!("CARGO_BIN_EXE_braid-gateway");
 const CONTROL: &str = env!("CARGO_BIN_EXE_braidctl");
 
 /// Enough for a box to start, but for what a case adds or changes.
-const BOX_MINIMUM: &str = "--gateway 192.0.2.1 --uplink dev=lo --tap braidtest0 --plaintext";
-const GATEWAY_MINIMUM: &str = "--listen 127.0.0.1:14754 --tap braidtest0 --plaintext";
+const BOX_MINIMUM: &str = "--gateway 192.0.2.1 --uplink dev=lo --tap braidtest0 --control off --plaintext";
+const GATEWAY_MINIMUM: &str = "--listen 127.0.0.1:14754 --tap braidtest0 --control off --plaintext";
 
 fn run(program: &str, arguments: &str) -> Output {
     Command::new(program).args(arguments.split_whitespace()).stdin(Stdio::null()).output().expect("the program runs")

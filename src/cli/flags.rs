@@ -69,7 +69,7 @@ mod tests {
     use std::ffi::OsString;
     use std::io::Write;
 
-    use crate::cli::{Request, parse_box};
+    use super::super::{Request, parse_box};
     use crate::config::BoxConfig;
 
     fn parse(line: &str) -> Request<BoxConfig> {
