@@ -33,6 +33,7 @@ pub mod config;
 pub mod control;
 pub mod fuzzing;
 pub mod io;
+mod logging;
 pub mod offload;
 pub mod proto;
 pub mod run;

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Request, UsageError};
 use crate::config::ProcessConfig;
-use crate::io::hide_memory;
+use crate::io::{Reread, hide_memory};
+use crate::logging;
 
 /// The exit code of a run that could not start or had to stop.
 pub(crate) const EXIT_RUNTIME: u8 = 1;
@@ -17,15 +18,16 @@ pub(crate) const EXIT_USAGE: u8 = 2;
 /// Does what the command line asks for; errors go to standard error, one line each.
 pub fn run<C, E: Display>(
     program: &str,
-    parse: impl FnOnce(Vec<OsString>) -> Result<Request<C>, UsageError>,
-    process: impl FnOnce(&C) -> &ProcessConfig,
-    run: impl FnOnce(&C) -> Result<(), E>,
+    parse: impl Fn(Vec<OsString>) -> Result<Request<C>, UsageError>,
+    process: impl Fn(&C) -> &ProcessConfig,
+    run: impl FnOnce(&C, &dyn Fn() -> Reread) -> Result<(), E>,
 ) -> ExitCode {
     // Keys are read next.
     if let Err(error) = hide_memory() {
         return fail(program, &error, EXIT_RUNTIME);
     }
-    let config = match parse(std::env::args_os().collect()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let config = match parse(arguments.clone()) {
         Ok(Request::Run(config)) => config,
         Ok(Request::Show(text)) => {
             // Who reads it may have read enough.
@@ -34,8 +36,13 @@ pub fn run<C, E: Display>(
         }
         Err(error) => return fail(program, &error, EXIT_USAGE),
     };
-    log_to_stderr(process(&config).log);
-    match run(&config) {
+    logging::start(&process(&config).log);
+    let reread = || match parse(arguments.clone()) {
+        Ok(Request::Run(config)) => Ok(process(&config).flags.clone()),
+        Ok(Request::Show(_)) => Err("it asks for help now".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    match run(&config, &reread) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(program, &error, EXIT_RUNTIME),
     }
@@ -47,15 +54,4 @@ pub(crate) fn fail(program: &str, error: &impl Display, code: u8) -> ExitCode {
     // Where nobody listens there is nobody to tell.
     let _ = writeln!(io::stderr(), "{program}: {line}");
     ExitCode::from(code)
-}
-
-fn log_to_stderr(level: tracing::Level) {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level)
-        .with_target(false)
-        // A line that cannot be written must not end the tunnel, which telling of it in the same way would.
-        .log_internal_errors(false)
-        .init();
 }

@@ -10,16 +10,16 @@ use clap::{ArgAction, Args, Parser};
 use super::boxes::{BoxDescription, check_boxes, parse_box};
 use super::keys::{KeyArguments, check_peer, plaintext_excludes, read_preshared_key};
 use super::values::{
-    Window, parse_busy_poll, parse_cidr, parse_host_port, parse_level, parse_listen, parse_mode, parse_mtu,
-    parse_offloads, parse_packets_per_uplink, parse_probe_interval, parse_redundancy, parse_rekey_interval,
-    parse_reselect, parse_share, parse_uplink, parse_window,
+    ControlChoice, parse_busy_poll, parse_cidr, parse_control, parse_host_port, parse_listen, parse_mtu,
+    parse_offloads, parse_probe_interval, parse_rekey_interval, parse_share,
 };
 use super::{ReadFiles, UsageError};
 use crate::config::{
-    BoxConfig, BoxEntry, Cidr, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, Mtu, Offloads, ProcessConfig,
-    SealConfig, Share, TunnelConfig, UplinkConfig,
+    BoxConfig, BoxEntry, Cidr, ControlConfig, Flag, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, LogConfig,
+    Mtu, Offloads, ProcessConfig, SealConfig, Sending, Share, TunnelConfig, UplinkConfig, Window, misplaced,
+    parse_mode, parse_packets_per_uplink, parse_redundancy, parse_reselect,
 };
-use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
+use crate::proto::scheduler::{Mode, PrimaryReselect};
 use crate::proto::send::redundancy::Rule;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 
@@ -39,7 +39,7 @@ pub(super) struct BoxArguments {
     #[arg(
         long,
         value_name = "dev=IF[,name=N][,source=IP][,weight=W][,max-rate=R][,metered][,budget=AMOUNT[,budget-day=N]]",
-        value_parser = parse_uplink
+        value_parser = str::parse::<UplinkConfig>
     )]
     #[arg(action = ArgAction::Append)]
     uplink: Vec<UplinkConfig>,
@@ -53,6 +53,9 @@ pub(super) struct BoxArguments {
     #[command(flatten)]
     tunnel: TunnelArguments,
 }
+
+/// Where control sockets are unless told otherwise.
+const SOCKET_FOLDER: &str = "/run/braid";
 
 /// Where it is kept what uplinks have carried, unless told otherwise.
 const USAGE_FOLDER: &str = "/var/lib/braid";
@@ -127,7 +130,7 @@ struct TunnelArguments {
     redundancy: Vec<Rule>,
     /// The longest that a received frame may be held to restore order, 1ms to 2s; auto is as long as the uplinks require,
     /// up to 250ms (auto:DURATION up to that); off delivers in order of arrival [default: auto in adaptive, else 40ms]
-    #[arg(long, value_name = "DURATION|auto|off", value_parser = parse_window)]
+    #[arg(long, value_name = "DURATION|auto|off", value_parser = str::parse::<Window>)]
     window: Option<Window>,
     /// Time between probes on each uplink while traffic flows, 5ms to 1s [default: 100ms in adaptive, else 20ms]
     #[arg(long, value_name = "DURATION", value_parser = parse_probe_interval)]
@@ -149,13 +152,22 @@ struct TunnelArguments {
     /// out to the uplinks), gro (on the way in), separated by commas; or none
     #[arg(long, value_name = "LIST|none", value_parser = parse_offloads, default_value = "tap,gso,gro")]
     offload: Offloads,
-    /// What to log: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", value_parser = parse_level, default_value = "info")]
-    log: tracing::Level,
+    /// Where braidctl can ask and change this end while it runs: a Unix socket, or off [default: /run/braid/TAP.sock; at a
+    /// gateway of several boxes /run/braid/gateway.sock]
+    #[arg(long, value_name = "PATH|off", value_parser = parse_control)]
+    control: Option<ControlChoice>,
+    /// What to log, separated by commas: error, warn, info, debug or trace; the same for a module, such as io=debug; and json
+    /// for lines of JSON
+    #[arg(long, value_name = "LEVEL[,MODULE=LEVEL]...[,json|text]", value_parser = str::parse::<LogConfig>)]
+    #[arg(default_value = "info")]
+    log: LogConfig,
+    /// Print all flags that hold, as a configuration file, and do nothing else
+    #[arg(long)]
+    print_config: bool,
 }
 
 impl BoxArguments {
-    pub(super) fn into_config(self, files: &impl ReadFiles) -> Result<BoxConfig, UsageError> {
+    pub(super) fn into_config(self, flags: Vec<Flag>, files: &impl ReadFiles) -> Result<BoxConfig, UsageError> {
         let gateway = self.gateway.ok_or_else(|| missing("--gateway HOST:PORT", "where the gateway is"))?;
         check_uplinks(&self.uplink)?;
         if let Some(primary) = self.tunnel.primary
@@ -165,8 +177,9 @@ impl BoxArguments {
                 "--primary {primary} is none of the uplinks: give one of their names"
             )));
         }
-        let process = self.tunnel.process();
         let tunnel = self.tunnel.tunnel()?;
+        let control = self.tunnel.control(tunnel.tap.as_str());
+        let process = self.tunnel.process(flags, control);
         let usage_file = usage_file(self.usage_file, &self.uplink, &tunnel)?;
         let security = self.tunnel.keys.box_security(self.rekey_interval, files)?;
         Ok(BoxConfig { process, tunnel, gateway, uplinks: self.uplink, usage_file, security })
@@ -174,11 +187,22 @@ impl BoxArguments {
 }
 
 impl GatewayArguments {
-    pub(super) fn into_config(self, files: &impl ReadFiles) -> Result<GatewayConfig, UsageError> {
+    pub(super) fn into_config(self, flags: Vec<Flag>, files: &impl ReadFiles) -> Result<GatewayConfig, UsageError> {
         let listen =
             self.listen.ok_or_else(|| missing("--listen ADDR:PORT", "where to receive, such as 0.0.0.0:4754"))?;
-        let (process, share) = (self.tunnel.process(), self.share.unwrap_or(Share::ALL));
+        let share = self.share.unwrap_or(Share::ALL);
+        let control = self.tunnel.control(&self.control_name(share));
+        let process = self.tunnel.process(flags, control);
         Ok(GatewayConfig { process, listen, share, security: self.security(files)? })
+    }
+
+    /// What the control socket is called unless told otherwise.
+    fn control_name(&self, share: Share) -> String {
+        match &self.tunnel.tap {
+            Some(tap) => tap.as_str().to_owned(),
+            None if share == Share::ALL => "gateway".to_owned(),
+            None => format!("gateway-{}", share.index),
+        }
     }
 
     fn security(self, files: &impl ReadFiles) -> Result<GatewaySecurity, UsageError> {
@@ -203,16 +227,38 @@ impl GatewayArguments {
 }
 
 impl TunnelArguments {
-    fn process(&self) -> ProcessConfig {
+    fn process(&self, flags: Vec<Flag>, control: Option<ControlConfig>) -> ProcessConfig {
         ProcessConfig {
             mtu: self.mtu,
-            probe_interval: self.probe_interval.unwrap_or(self.mode.probe_interval()),
+            probe_interval: self.probe_interval,
             cpu: self.cpu,
             busy_poll: self.busy_poll,
             capacity_to: self.capacity_to,
             offloads: self.offload,
-            log: self.log,
+            log: self.log.clone(),
+            control,
+            flags,
             filters_system_calls: true,
+        }
+    }
+
+    /// Where it listens; `name` is for the socket that nobody has named.
+    fn control(&self, name: &str) -> Option<ControlConfig> {
+        match &self.control {
+            Some(ControlChoice(None)) => None,
+            Some(ControlChoice(Some(path))) => Some(ControlConfig { path: path.clone(), is_wanted: true }),
+            None => {
+                Some(ControlConfig { path: Path::new(SOCKET_FOLDER).join(format!("{name}.sock")), is_wanted: false })
+            }
+        }
+    }
+
+    fn sending(&self) -> Sending {
+        Sending {
+            packets_per_uplink: self.packets_per_uplink,
+            primary: self.primary,
+            primary_reselect: self.primary_reselect,
+            redundancy: self.redundancy.clone(),
         }
     }
 
@@ -223,26 +269,13 @@ impl TunnelArguments {
             tap: self.tap.clone().ok_or_else(|| missing("--tap NAME", "the TAP interface to create"))?,
             addresses: self.address.clone(),
             bridge: self.bridge.clone(),
-            scheduler: self.scheduler(self.mode),
-            window: self.window(self.mode).longest,
-            window_follows: self.window(self.mode).follows,
+            scheduler: self.sending().scheduler(self.mode),
+            window: self.window(self.mode),
         })
     }
 
     fn window(&self, mode: Mode) -> Window {
         self.window.unwrap_or(Window::of(mode))
-    }
-
-    /// What flags about the mode say, as far as they are about this one.
-    fn scheduler(&self, mode: Mode) -> SchedulerConfig {
-        let primary = self.primary.filter(|_| mode == Mode::ActiveBackup);
-        SchedulerConfig {
-            mode,
-            packets_per_uplink: self.packets_per_uplink.filter(|_| mode == Mode::BalanceRr).unwrap_or(NonZeroU32::MIN),
-            primary,
-            primary_reselect: primary.and(self.primary_reselect).unwrap_or(PrimaryReselect::Always),
-            redundancy: if mode == Mode::Adaptive { self.redundancy.clone() } else { vec![] },
-        }
     }
 
     /// What a gateway has that was told of one box by flags of its own.
@@ -264,9 +297,8 @@ impl TunnelArguments {
             tap: one.tap,
             addresses: one.addresses,
             bridge: one.bridge,
-            scheduler: self.scheduler(mode),
-            window: window.longest,
-            window_follows: window.follows,
+            scheduler: self.sending().scheduler(mode),
+            window,
         };
         let preshared = read_preshared_key(files, one.preshared_key_file.as_deref())?;
         Ok(BoxEntry { name: one.name, peer: one.peer, preshared, tunnel })
@@ -290,31 +322,11 @@ impl TunnelArguments {
 
     /// No flag may be given that would do nothing: that is for a mode which no tunnel has.
     fn check_modes(&self, modes: &[Mode]) -> Result<(), UsageError> {
-        let of_mode = [
-            ("--packets-per-uplink", self.packets_per_uplink.is_some(), Mode::BalanceRr),
-            ("--primary", self.primary.is_some(), Mode::ActiveBackup),
-            ("--primary-reselect", self.primary_reselect.is_some(), Mode::ActiveBackup),
-            ("--redundancy", !self.redundancy.is_empty(), Mode::Adaptive),
-            ("--capacity-to", self.capacity_to.is_some(), Mode::Adaptive),
-        ];
-        for (flag, is_given, mode) in of_mode {
-            if is_given && !modes.contains(&mode) {
-                return Err(misplaced(flag, mode, modes));
-            }
+        if self.capacity_to.is_some() && !modes.contains(&Mode::Adaptive) {
+            return Err(UsageError::new(misplaced("--capacity-to", Mode::Adaptive, modes)));
         }
-        if self.primary_reselect.is_some() && self.primary.is_none() {
-            return Err(UsageError::new("--primary-reselect says when to go back to --primary, which is not given"));
-        }
-        Ok(())
+        self.sending().check(modes).map_err(UsageError::new)
     }
-}
-
-fn misplaced(flag: &str, mode: Mode, modes: &[Mode]) -> UsageError {
-    let instead = match modes {
-        [only] => format!("the mode is {}", only.name()),
-        _ => "no box has it".to_owned(),
-    };
-    UsageError::new(format!("{flag} is for --mode {} only, and {instead}: leave it out", mode.name()))
 }
 
 fn missing(flag: &str, what: &str) -> UsageError {

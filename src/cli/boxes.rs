@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::UsageError;
-use super::values::{Window, parse_cidr, parse_mode, parse_window};
-use crate::config::{BOXES_MAX, Cidr, InterfaceName, Share};
+use super::values::parse_cidr;
+use crate::config::{BOXES_MAX, Cidr, InterfaceName, Share, Window, parse_mode};
 use crate::proto::scheduler::Mode;
 use crate::proto::session::keys::PublicKey;
 use crate::proto::uplink::UplinkName;
@@ -58,7 +58,7 @@ impl Parts {
             "tap" => self.tap.replace(InterfaceName::new(value)?).is_some(),
             "bridge" => self.bridge.replace(InterfaceName::new(value)?).is_some(),
             "mode" => self.mode.replace(parse_mode(value)?).is_some(),
-            "window" => self.window.replace(parse_window(value)?).is_some(),
+            "window" => self.window.replace(value.parse()?).is_some(),
             "preshared-key-file" if value.is_empty() => return Err("which file?".to_owned()),
             "preshared-key-file" => self.preshared_key_file.replace(value.into()).is_some(),
             "address" => {

@@ -7,6 +7,7 @@ mod arguments;
 mod boxes;
 mod file;
 mod files;
+mod flags;
 pub(crate) mod keys;
 mod values;
 
@@ -19,7 +20,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 pub(crate) use files::{ReadFiles, SystemFiles, read_some};
 
-use crate::config::{BoxConfig, GatewayConfig};
+use crate::config::{BoxConfig, Flag, GatewayConfig};
 
 /// What is wrong with what the user typed: one line, with what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub(crate) fn parse_box_with(
     arguments: Vec<OsString>,
     files: &impl ReadFiles,
 ) -> Result<Request<BoxConfig>, UsageError> {
-    parse::<BoxArguments, _>(arguments, files, |arguments| arguments.into_config(files))
+    parse::<BoxArguments, _>(arguments, files, |arguments, flags| arguments.into_config(flags, files))
 }
 
 /// What `braid-gateway` is to do. `arguments` begins with the program's name.
@@ -78,13 +79,13 @@ pub(crate) fn parse_gateway_with(
     arguments: Vec<OsString>,
     files: &impl ReadFiles,
 ) -> Result<Request<GatewayConfig>, UsageError> {
-    parse::<GatewayArguments, _>(arguments, files, |arguments| arguments.into_config(files))
+    parse::<GatewayArguments, _>(arguments, files, |arguments, flags| arguments.into_config(flags, files))
 }
 
 fn parse<A: Parser, C>(
     arguments: Vec<OsString>,
     files: &impl ReadFiles,
-    into_config: impl FnOnce(A) -> Result<C, UsageError>,
+    into_config: impl FnOnce(A, Vec<Flag>) -> Result<C, UsageError>,
 ) -> Result<Request<C>, UsageError> {
     let typed = match A::command().try_get_matches_from(&arguments) {
         Ok(matches) => matches,
@@ -96,7 +97,11 @@ fn parse<A: Parser, C>(
     };
     let matches = A::command().try_get_matches_from(arguments).map_err(|error| UsageError::new(one_line(&error)))?;
     let arguments = A::from_arg_matches(&matches).map_err(|error| UsageError::new(one_line(&error)))?;
-    into_config(arguments).map(Request::Run)
+    let config = into_config(arguments, flags::given(&A::command(), &matches))?;
+    if matches.get_flag("print_config") {
+        return Ok(Request::Show(flags::print(&A::command(), &matches)));
+    }
+    Ok(Request::Run(config))
 }
 
 /// What a program is to do that has no configuration file. `arguments` begins with its name.

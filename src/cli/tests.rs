@@ -1,11 +1,12 @@
 use super::keys::KeyFile;
 use super::*;
+use crate::config::Window;
 use crate::config::{BOXES_MAX, BoxEntry, BoxSecurity, Budget, GatewaySecurity, InterfaceName, Mtu, Offloads, Share};
 use crate::proto::scheduler::Mode;
 use crate::proto::send::redundancy::Rule;
-use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::session::keys::{PresharedKey, PrivateKey};
+use crate::proto::uplink::Limits;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -36,8 +37,8 @@ fn little_is_needed_and_the_rest_has_defaults() {
     let config = box_config(MINIMAL).expect("valid");
     assert_eq!((config.gateway.host.as_str(), config.gateway.port), ("gw.example", 4754));
     assert_eq!(config.uplinks[0].name.as_str(), "wwan0");
-    let window = (config.tunnel.window, config.tunnel.window_follows);
-    assert_eq!(window, (Some(Duration::from_millis(250)), true));
+    let window = Window { longest: Some(Duration::from_millis(250)), follows: true };
+    assert_eq!(config.tunnel.window, window);
     assert_eq!((config.tunnel.scheduler.mode, config.process.mtu), (Mode::Adaptive, Mtu::Auto));
 }
 
@@ -81,7 +82,7 @@ fn a_file_says_the_same_and_the_command_line_wins() {
          [[uplink]]\ndev = \"wwan0\"\nname = \"lte-a\"\nweight = 3\n[[uplink]]\ndev = \"wwan1\"\n",
     );
     let config = box_config(&format!("braid-box --window off --config {path}")).expect("valid");
-    assert_eq!(config.tunnel.window, None, "typed");
+    assert_eq!(config.tunnel.window.longest, None, "typed");
     assert_eq!((config.gateway.port, config.process.mtu), (99, Mtu::Fixed(1400)));
     assert_eq!(config.tunnel.addresses.len(), 2);
     assert_eq!((config.uplinks.len(), config.uplinks[0].weight), (2, 3));
@@ -238,9 +239,9 @@ fn a_gateway_with_many_boxes_has_the_flags_for_what_they_do_not_say() {
     let boxes = boxes_of(config);
     assert_eq!(boxes.iter().map(|entry| entry.peer.to_string()).collect::<Vec<_>>(), [one, two]);
     let (first, second) = (&boxes[0].tunnel, &boxes[1].tunnel);
-    assert_eq!((first.addresses.len(), first.window), (2, Some(Duration::from_millis(80))));
+    assert_eq!((first.addresses.len(), first.window.longest), (2, Some(Duration::from_millis(80))));
     assert_eq!((first.scheduler.mode, first.scheduler.primary.is_some()), (Mode::ActiveBackup, true));
-    assert_eq!((second.addresses.len(), second.window), (0, None));
+    assert_eq!((second.addresses.len(), second.window.longest), (0, None));
     assert_eq!((second.scheduler.mode, second.scheduler.primary), (Mode::Broadcast, None));
     assert_eq!(boxes[0].preshared.to_text().as_str(), ALICE);
 }
@@ -336,7 +337,7 @@ fn windows_are_fixed_or_follow_or_are_off_and_come_with_the_mode_unless_given() 
     let window = |flags: &str| {
         let config = box_config(&format!("braid-box --gateway a --uplink dev=lo --tap t0 --plaintext {flags}"));
         let tunnel = config.expect("valid").tunnel;
-        (tunnel.window.map(|window| window.as_millis()), tunnel.window_follows)
+        (tunnel.window.longest.map(|window| window.as_millis()), tunnel.window.follows)
     };
     assert_eq!(window(""), (Some(250), true));
     assert_eq!(window("--mode balance-rr"), (Some(40), false));

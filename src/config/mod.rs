@@ -1,15 +1,25 @@
 //! What a run needs to know, validated: plain data between [`crate::cli`], which fills it, and [`crate::io`], which obeys it.
 
+mod log;
+mod sending;
+mod uplink;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::proto::scheduler::SchedulerConfig;
-use crate::proto::send::route::Limits;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::session::keys::{PresharedKey, PrivateKey, PublicKey};
 use crate::proto::uplink::UplinkName;
+
+pub use log::LogConfig;
+pub use sending::{Sending, Window, misplaced};
+pub(crate) use sending::{parse_mode, parse_packets_per_uplink, parse_redundancy, parse_reselect};
+pub use uplink::{Budget, UplinkChange, UplinkConfig};
 
 /// The UDP port of GRE-in-UDP (RFC 8086 §8).
 pub const GRE_IN_UDP_PORT: u16 = 4754;
@@ -93,32 +103,6 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// One uplink of the box.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UplinkConfig {
-    /// The interface the socket is bound to.
-    pub device: InterfaceName,
-    /// What logs and status call it; the device's name unless given. Unique among the uplinks.
-    pub name: UplinkName,
-    /// The source address, if the interface has several.
-    pub source: Option<IpAddr>,
-    /// Its share in `balance-rr`, 1 to 255.
-    pub weight: u8,
-    /// How far it may be used in `adaptive`.
-    pub limits: Limits,
-    /// How much it may carry in a month, if that is limited.
-    pub budget: Option<Budget>,
-}
-
-/// How much an uplink may carry in a month.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Bytes of IP packet, both ways together.
-    pub bytes: u64,
-    /// The day of the month on which it begins anew, in UTC: 1 to 28.
-    pub day: u8,
-}
-
 /// What the kernel is asked to do for many packets at once instead of for each (`--offload`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offloads {
@@ -137,13 +121,31 @@ impl Offloads {
     pub const NONE: Self = Self { tap: false, gso: false, gro: false };
 }
 
+/// A control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlConfig {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether the user has asked for it: then it must be there.
+    pub is_wanted: bool,
+}
+
+/// A flag as it was given.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Flag {
+    /// Its name, without dashes.
+    pub name: String,
+    /// Its value; of a switch `true`.
+    pub value: String,
+}
+
 /// What a process runs with, whatever tunnels it has.
 #[derive(Clone, Debug)]
 pub struct ProcessConfig {
     /// The MTU of the TAPs.
     pub mtu: Mtu,
-    /// Time between probes on an uplink while traffic flows.
-    pub probe_interval: Duration,
+    /// Time between probes on an uplink while traffic flows; what belongs to the mode unless given.
+    pub probe_interval: Option<Duration>,
     /// The CPU to pin the reactor to.
     pub cpu: Option<usize>,
     /// How long to spin for events before sleeping; zero sleeps at once.
@@ -152,8 +154,12 @@ pub struct ProcessConfig {
     pub offloads: Offloads,
     /// Who is told what the uplinks carry, if anybody.
     pub capacity_to: Option<SocketAddr>,
-    /// What to log.
-    pub log: tracing::Level,
+    /// What to log, and how.
+    pub log: LogConfig,
+    /// Where it can be asked and told while it runs; `None` if it cannot.
+    pub control: Option<ControlConfig>,
+    /// All flags that were given, on the command line or in the file.
+    pub flags: Vec<Flag>,
     /// Whether to give up the system calls that are not needed once all is set up. Off only where it is measured what
     /// that costs.
     pub filters_system_calls: bool,
@@ -170,10 +176,8 @@ pub struct TunnelConfig {
     pub bridge: Option<InterfaceName>,
     /// How frames are spread over the uplinks in the direction that this end sends.
     pub scheduler: SchedulerConfig,
-    /// The longest that a received frame may be held to restore order; `None` delivers in order of arrival.
-    pub window: Option<Duration>,
-    /// Whether the window is as long as the uplinks require, and `window` only a bound.
-    pub window_follows: bool,
+    /// How long received frames may be held.
+    pub window: Window,
 }
 
 /// What both ends of sealed tunnels need.
@@ -281,4 +285,8 @@ pub struct GatewayConfig {
     pub share: Share,
     /// The boxes.
     pub security: GatewaySecurity,
+}
+
+pub(crate) fn within(duration: Duration, min: Duration, max: Duration) -> Result<Duration, String> {
+    if (min..=max).contains(&duration) { Ok(duration) } else { Err(format!("it must be from {min:?} to {max:?}")) }
 }

@@ -25,7 +25,7 @@ pub struct Status {
     pub window: String,
     /// The other end.
     pub peer: Peer,
-    /// What all uplinks are believed to carry together, in Mbit/s of frames; none but in `adaptive`.
+    /// What all uplinks are believed to carry together, in Mbit/s of frames; none but in `adaptive`, once something is known.
     pub capacity_mbps: Option<f64>,
     /// What they carry even if the best of them fails, the same.
     pub safe_mbps: Option<f64>,
@@ -162,6 +162,8 @@ pub struct UplinkStatus {
     pub state: String,
     /// For how long, in seconds.
     pub state_for_s: f64,
+    /// Whether it has been removed, and what is under way by it is being waited for.
+    pub is_leaving: bool,
     /// Its interface (at the box).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
@@ -195,7 +197,7 @@ pub struct UplinkStatus {
     pub tx_bytes: u64,
     /// Bytes of frame received by it.
     pub rx_bytes: u64,
-    /// What it is believed to carry, in Mbit/s of frames; none but in `adaptive`.
+    /// What it is believed to carry, in Mbit/s of frames; none but in `adaptive`, once it has been used.
     pub capacity_mbps: Option<f64>,
     /// What has arrived by it of late, at the far end, in Mbit/s of frames.
     pub delivered_mbps: Option<f64>,

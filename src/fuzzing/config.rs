@@ -132,7 +132,7 @@ fn check_uplink(uplink: &UplinkConfig) {
 fn check_process(config: &ProcessConfig) {
     let (millisecond, second) = (Duration::from_millis(1), Duration::from_secs(1));
     assert!(matches!(config.mtu, Mtu::Auto | Mtu::Fixed(576..=9000)));
-    assert!((5 * millisecond..=second).contains(&config.probe_interval));
+    assert!((5 * millisecond..=second).contains(&config.probe_interval.unwrap_or(second)));
     assert!(config.busy_poll <= second);
 }
 
@@ -142,7 +142,7 @@ fn check_tunnel(config: &TunnelConfig) {
     for address in &config.addresses {
         assert!(address.prefix_length <= if address.address.is_ipv4() { 32 } else { 128 });
     }
-    assert!(config.window.is_none_or(|window| (millisecond..=2 * second).contains(&window)));
+    assert!(config.window.longest.is_none_or(|window| (millisecond..=2 * second).contains(&window)));
     let scheduler = &config.scheduler;
     assert!(scheduler.packets_per_uplink.get() == 1 || scheduler.mode == Mode::BalanceRr);
     assert!(scheduler.primary.is_none() || scheduler.mode == Mode::ActiveBackup);

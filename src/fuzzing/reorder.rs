@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::pause;
+use crate::proto::histogram::TimeHistogram;
 use crate::proto::receive::reorder::{Insertion, REORDER_CAPACITY, Reorder};
 use crate::proto::time::Instant;
 
@@ -93,14 +94,15 @@ fn insert(reorder: &mut Reorder<u64>, model: &mut Model, now: Instant, sequence:
 }
 
 fn compare(reorder: &mut Reorder<u64>, model: &mut Model) {
-    let out: Vec<u64> = std::iter::from_fn(|| reorder.pop()).collect();
+    let out: Vec<u64> = std::iter::from_fn(|| reorder.pop()).map(|(sequence, _)| sequence).collect();
     assert!(out.windows(2).all(|pair| pair[0] < pair[1]), "once, and never backwards");
     assert_eq!(out, std::mem::take(&mut model.out));
     assert_eq!(reorder.next(), model.next);
     assert_eq!(reorder.held(), model.held.len());
     assert!(reorder.held() <= REORDER_CAPACITY);
     assert_eq!(reorder.given_up(), model.given_up);
-    assert_eq!(reorder.held_longest(), model.held_longest);
+    let holds = [reorder.holds(), &model.holds].map(|holds| (holds.count(), holds.max()));
+    assert_eq!(holds[0], holds[1]);
 }
 
 /// The contract of the ring, written down without one.
@@ -110,7 +112,7 @@ struct Model {
     next: u64,
     out: Vec<u64>,
     given_up: u64,
-    held_longest: Duration,
+    holds: TimeHistogram,
 }
 
 impl Model {
@@ -130,7 +132,7 @@ impl Model {
             let (sequence, arrived) = entry.remove_entry();
             self.given_up += sequence - self.next;
             self.next = sequence + 1;
-            self.held_longest = self.held_longest.max(now.since(arrived));
+            self.holds.record(now.since(arrived));
             self.out.push(sequence);
         }
         self.given_up += floor.saturating_sub(self.next);

@@ -22,8 +22,10 @@ use crate::config::UplinkConfig;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::Path;
 use crate::proto::uplink::state::Reason;
-use crate::proto::uplink::{UPLINKS_MAX, UplinkId};
+use crate::proto::uplink::{Limits, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 
+/// What is under way by an uplink that has been removed has so long to come.
+const LEAVE_AFTER: Duration = Duration::from_secs(2);
 /// How long after a failure an uplink's socket is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -49,13 +51,19 @@ struct BoxLink {
     /// The interface is known to be of no use now.
     interface_down: bool,
     retry_at: Option<Instant>,
+    /// When it is gone for good.
+    leaves_at: Option<Instant>,
     /// What was last said of it, so as not to say it twice a second.
     complaint: String,
 }
 
 /// The box's sockets.
 pub struct BoxLinks {
-    links: Vec<BoxLink>,
+    /// By their numbers.
+    links: [Option<BoxLink>; UPLINKS_MAX],
+    /// Those that are gone for good, of which the ring has yet to be told.
+    gone: UplinkSet,
+    gro: bool,
     gateways: Vec<SocketAddr>,
     watcher: LinkWatcher,
     mtu_bound: Option<u16>,
@@ -99,7 +107,9 @@ impl Links {
         }
         // With one that works a box can do its job; the others may come yet.
         failures.iter().for_each(|(index, error)| links[*index].complain(error));
-        Ok(Self::Box(BoxLinks { links, gateways, watcher, mtu_bound }))
+        let mut links = links.into_iter();
+        let links = std::array::from_fn(|_| links.next());
+        Ok(Self::Box(BoxLinks { links, gone: UplinkSet::EMPTY, gro, gateways, watcher, mtu_bound }))
     }
 
     /// The gateway's, for so many tunnels. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
@@ -136,9 +146,9 @@ impl Links {
     /// Tells the core of the sockets there are, and asks for the state of the interfaces.
     pub fn start(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let Self::Box(links) = self else { return };
-        for (uplink, link) in links.links.iter_mut().enumerate() {
+        for (uplink, link) in each(&mut links.links) {
             match &link.socket {
-                Some(_) => endpoint.handle_uplink_attached(now, id(uplink)),
+                Some(_) => endpoint.handle_uplink_attached(now, uplink),
                 None => link.retry_at = Some(now + RETRY_AFTER),
             }
         }
@@ -155,7 +165,9 @@ impl Links {
     /// An uplink's socket has told of an error.
     pub fn on_socket_failed(&mut self, now: Instant, uplink: UplinkId) {
         if let Self::Box(links) = self {
-            links.links[uplink.index()].retry_at.get_or_insert(now + RETRY_AFTER);
+            if let Some(link) = &mut links.links[uplink.index()] {
+                link.retry_at.get_or_insert(now + RETRY_AFTER);
+            }
         }
     }
 
@@ -163,7 +175,10 @@ impl Links {
     #[must_use]
     pub fn next_tick(&self) -> Option<Instant> {
         match self {
-            Self::Box(links) => links.links.iter().filter_map(|link| link.retry_at).min(),
+            Self::Box(links) => {
+                let due = |link: &BoxLink| link.retry_at.into_iter().chain(link.leaves_at).min();
+                links.links.iter().flatten().filter_map(due).min()
+            }
             Self::Gateway(_) => None,
         }
     }
@@ -171,11 +186,12 @@ impl Links {
     /// Tries again what is due to be tried again.
     pub fn on_tick(&mut self, now: Instant, endpoint: &mut Endpoint) {
         let Self::Box(links) = self else { return };
-        for (uplink, link) in links.links.iter_mut().enumerate() {
+        for (uplink, link) in each(&mut links.links) {
             if link.retry_at.is_some_and(|at| now >= at) {
-                link.check(now, id(uplink), &links.gateways, endpoint);
+                link.check(now, uplink, &links.gateways, endpoint);
             }
         }
+        links.let_go(now, endpoint);
     }
 
     /// Tells the ring of sockets that are new or gone.
@@ -185,11 +201,14 @@ impl Links {
     pub fn apply(&mut self, ring: &mut Ring, files: &mut Files, port: &mut DatagramPort) -> io::Result<()> {
         match self {
             Self::Box(links) => {
-                for (uplink, link) in links.links.iter_mut().enumerate() {
+                for uplink in std::mem::replace(&mut links.gone, UplinkSet::EMPTY).iter() {
+                    port.close(ring, files, uplink.number())?;
+                }
+                for (uplink, link) in each(&mut links.links) {
                     if std::mem::take(&mut link.changed) {
                         match &link.socket {
-                            Some(socket) => port.open(ring, files, uplink as u8, socket.descriptor())?,
-                            None => port.close(ring, files, uplink as u8)?,
+                            Some(socket) => port.open(ring, files, uplink.number(), socket.descriptor())?,
+                            None => port.close(ring, files, uplink.number())?,
                         }
                     }
                 }
@@ -252,6 +271,78 @@ impl Links {
         }
     }
 
+    /// The box's uplink of this name, and what the user said of it; one that is leaving is none any more.
+    #[must_use]
+    pub fn find(&self, name: UplinkName) -> Option<(UplinkId, &UplinkConfig)> {
+        self.configs().find(|(_, config)| config.name == name)
+    }
+
+    /// The box's uplinks, and what the user said of them.
+    pub fn configs(&self) -> impl Iterator<Item = (UplinkId, &UplinkConfig)> {
+        let links: &[Option<BoxLink>] = if let Self::Box(links) = self { &links.links } else { &[] };
+        let staying = |link: &&BoxLink| link.leaves_at.is_none();
+        UplinkId::all()
+            .zip(links)
+            .filter_map(move |(uplink, link)| Some((uplink, &link.as_ref().filter(staying)?.config)))
+    }
+
+    /// Uses one more uplink, with this number (at the box). Returns what is amiss with it yet.
+    ///
+    /// # Errors
+    /// What no time will mend.
+    pub fn add(
+        &mut self,
+        now: Instant,
+        uplink: UplinkId,
+        config: &UplinkConfig,
+        endpoint: &mut Endpoint,
+    ) -> Result<Option<String>, String> {
+        let Self::Box(links) = self else { return Err("uplinks are the box's".to_owned()) };
+        let mut link = BoxLink::new(config.clone(), links.gro);
+        let amiss = match open_uplink(config, &links.gateways, links.gro) {
+            Ok(socket) => {
+                link.set(socket);
+                endpoint.handle_uplink_attached(now, uplink);
+                None
+            }
+            Err(error) if error.is_final => return Err(error.to_string()),
+            Err(error) => {
+                link.complain(&error);
+                link.retry_at = Some(now + RETRY_AFTER);
+                Some(error.to_string())
+            }
+        };
+        links.links[uplink.index()] = Some(link);
+        links.request_all();
+        Ok(amiss)
+    }
+
+    /// An uplink is to be used otherwise, as the core knows already (at the box).
+    pub fn change(&mut self, uplink: UplinkId, weight: u8, limits: Limits) {
+        if let Self::Box(links) = self
+            && let Some(link) = &mut links.links[uplink.index()]
+        {
+            (link.config.weight, link.config.limits) = (weight, limits);
+        }
+    }
+
+    /// An uplink is to be used no more: it goes as soon as what is under way has had the time to come (at the box).
+    pub fn retire(&mut self, now: Instant, uplink: UplinkId) {
+        if let Self::Box(links) = self
+            && let Some(link) = &mut links.links[uplink.index()]
+        {
+            link.leaves_at = Some(now + LEAVE_AFTER);
+        }
+    }
+
+    /// The interface of an uplink, and the addresses that its datagrams leave from and go to (at the box).
+    #[must_use]
+    pub fn describe(&self, uplink: UplinkId) -> (Option<String>, Option<[SocketAddr; 2]>) {
+        let Self::Box(links) = self else { return (None, None) };
+        let device = links.links[uplink.index()].as_ref().map(|link| link.config.device.as_str().to_owned());
+        (device, links.socket(uplink).map(|socket| [socket.local, socket.remote]))
+    }
+
     /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
     #[must_use]
     pub fn tap_mtu(&self, peer_mtu: u16) -> Option<u16> {
@@ -266,7 +357,19 @@ impl Links {
 impl BoxLinks {
     #[inline]
     fn socket(&self, uplink: UplinkId) -> Option<&UplinkSocket> {
-        self.links.get(uplink.index())?.socket.as_ref()
+        self.links[uplink.index()].as_ref()?.socket.as_ref()
+    }
+
+    /// Lets those go for good whose time has come.
+    fn let_go(&mut self, now: Instant, endpoint: &mut Endpoint) {
+        for uplink in UplinkId::all() {
+            let place = &mut self.links[uplink.index()];
+            if let Some(link) = place.take_if(|link| link.leaves_at.is_some_and(|at| now >= at)) {
+                tracing::info!("uplink {}: it is gone", link.config.name);
+                endpoint.tunnel_mut(BOX_TUNNEL).remove_uplink(now, uplink);
+                self.gone.insert(uplink);
+            }
+        }
     }
 
     fn on_news(&mut self, now: Instant, endpoint: &mut Endpoint) {
@@ -292,17 +395,17 @@ impl BoxLinks {
     }
 
     fn on_link(&mut self, now: Instant, name: &str, state: LinkState, endpoint: &mut Endpoint) {
-        for (uplink, link) in self.links.iter_mut().enumerate() {
+        for (uplink, link) in each(&mut self.links) {
             if link.config.device.as_str() == name {
-                link.on_state(now, id(uplink), state, &self.gateways, endpoint);
+                link.on_state(now, uplink, state, &self.gateways, endpoint);
             }
         }
     }
 
     fn check_all(&mut self, now: Instant, endpoint: &mut Endpoint) {
-        for (uplink, link) in self.links.iter_mut().enumerate() {
+        for (uplink, link) in each(&mut self.links) {
             if !link.interface_down {
-                link.check(now, id(uplink), &self.gateways, endpoint);
+                link.check(now, uplink, &self.gateways, endpoint);
             }
         }
     }
@@ -311,7 +414,16 @@ impl BoxLinks {
 impl BoxLink {
     const fn new(config: UplinkConfig, gro: bool) -> Self {
         let complaint = String::new();
-        Self { config, gro, socket: None, changed: false, interface_down: false, retry_at: None, complaint }
+        Self {
+            config,
+            gro,
+            socket: None,
+            changed: false,
+            interface_down: false,
+            retry_at: None,
+            leaves_at: None,
+            complaint,
+        }
     }
 
     fn set(&mut self, socket: UplinkSocket) {
@@ -391,6 +503,6 @@ fn spell(socket: &GatewaySocket, path: Path) -> (SockAddr, ControlBuffer) {
     (socket.spell(path.remote), source)
 }
 
-fn id(uplink: usize) -> UplinkId {
-    UplinkId::new(uplink as u8).expect("the configuration has no more uplinks than there can be")
+fn each(links: &mut [Option<BoxLink>; UPLINKS_MAX]) -> impl Iterator<Item = (UplinkId, &mut BoxLink)> {
+    UplinkId::all().zip(links).filter_map(|(uplink, link)| Some((uplink, link.as_mut()?)))
 }

@@ -95,7 +95,7 @@ pub fn settle(arena: &Rc<Arena>, frame: OutboundFrame) -> Result<OutboundFrame, 
     }
     let body = frame.body.as_ref().map_or(&[][..], Lease::bytes);
     let head = arena.copy_with_room([frame.head.bytes(), body], TAG_LENGTH).ok_or(DropReason::NoBuffer)?;
-    Ok(OutboundFrame { head, body: None })
+    Ok(OutboundFrame { head, body: None, read_at: frame.read_at })
 }
 
 /// Whether a datagram that has been sent may be kept.

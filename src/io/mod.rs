@@ -24,8 +24,10 @@
 //! writes to the TAP are all gathered (WRITEV). Busy polling that only spins had two ends and `ping` on two cores wait
 //! 2,040 µs for one another, where 60 are enough if the spinning end yields.
 
+mod attendant;
 mod buffers;
 mod capacity_report;
+mod control;
 mod control_message;
 mod datagram_port;
 pub(crate) mod examine;
@@ -46,22 +48,28 @@ mod steering;
 mod sys;
 mod tap;
 mod tap_port;
+mod times;
 mod token;
 mod uplink_socket;
 mod usage;
+mod watchdog;
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+pub use attendant::Reread;
+use attendant::{Attendant, Removed};
 use buffers::Lease;
 use capacity_report::CapacityReport;
+use control::BoundSocket;
 use host::Machine;
 use links::Links;
 use netlink::LinkWatcher;
 use privileges::Needs;
 pub(crate) use privileges::hide_memory;
-use reactor::{Parts, Reactor, StopError};
+use reactor::{Identity as ProcessIdentity, LiveTunnel, Parts, Reactor, StopError};
+use ring::Ring;
 use status::TunnelNames;
 use tap::Tap;
 use tap_port::reading::OutboundFrame;
@@ -108,7 +116,8 @@ impl RunError {
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
-pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
+pub fn run_box(config: &BoxConfig, reread: &dyn Fn() -> Reread) -> Result<(), RunError> {
+    let company = Company::gather(&config.process, reread)?;
     let gateways = resolve(&config.gateway)?;
     let usage = config.usage_file.as_ref().map(|path| Usage::open(path, &config.uplinks)).transpose();
     let usage = usage.map_err(RunError::from_display)?;
@@ -141,14 +150,15 @@ pub fn run_box(config: &BoxConfig) -> Result<(), RunError> {
             Security::Box(Box::new(Initiator::new(&mut Machine, settings)))
         }
     };
-    end.run(&tunnels, uplinks.collect(), links, security, usage)
+    end.run(&tunnels, uplinks.collect(), links, security, usage, company)
 }
 
 /// Runs a gateway until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Why it could not start, or had to stop.
-pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
+pub fn run_gateway(config: &GatewayConfig, reread: &dyn Fn() -> Reread) -> Result<(), RunError> {
+    let company = Company::gather(&config.process, reread)?;
     let mtu = mtu::for_gateway(config);
     let offloads = usable(config.process.offloads);
     let public_key = match &config.security {
@@ -179,7 +189,7 @@ pub fn run_gateway(config: &GatewayConfig) -> Result<(), RunError> {
     let socket = sys::retry_while(libc::EADDRINUSE, || GatewaySocket::open(config.listen, offloads.gro, config.share))
         .map_err(|error| explain_listen(config, &error))?;
     let links = Links::for_gateway(socket, tunnels.len(), mtu::bound(config.process.mtu, mtu));
-    end.run(&tunnels, vec![], links, security, None)
+    end.run(&tunnels, vec![], links, security, None, company)
 }
 
 fn draw_epoch() -> Result<u64, RunError> {
@@ -218,12 +228,13 @@ impl End<'_> {
         links: Links,
         security: Security,
         usage: Option<Usage>,
+        company: Company,
     ) -> Result<(), RunError> {
         // Before the TAPs, so that a signal that comes while they are being set up is not lost, nor they left behind.
         let signals = sys::signals().map_err(|error| RunError(format!("cannot catch signals: {error}")))?;
         pin(self.process.cpu)?;
         let taps = tunnels.iter().map(|tunnel| self.open_tap(tunnel.config)).collect::<Result<Vec<_>, _>>()?;
-        let needs = self.needs(&taps, &links, usage.as_ref());
+        let needs = Needs { is_controlled: company.control.is_some(), ..self.needs(&taps, &links, usage.as_ref()) };
         let now = sys::monotonic_now();
         let made = tunnels.iter().map(|tunnel| Tunnel::new(now, &self.settings(tunnel.config, &uplinks))).collect();
         let names: Vec<String> = tunnels.iter().map(|tunnel| tunnel.name.clone()).collect();
@@ -239,6 +250,14 @@ impl End<'_> {
             busy_poll: self.process.busy_poll,
             capacity_report,
             usage,
+            live: tunnels.iter().map(|tunnel| self.live(tunnel, tunnels.len())).collect(),
+            identity: ProcessIdentity {
+                program: self.role.program(),
+                public_key: self.public_key.map(|key| key.to_string()),
+            },
+            control: company.control,
+            attendant: Some(company.attendant),
+            flags: self.process.flags.clone(),
         };
         let mut reactor = Reactor::new(parts).map_err(RunError::from_display)?;
         reactor.set_taps_up().map_err(|(number, error)| {
@@ -255,7 +274,19 @@ impl End<'_> {
             changes_mtu: self.process.mtu == Mtu::Auto,
             gives_back_addresses: taps.iter().any(Tap::gives_back_addresses),
             leaves_shared_port: links.shares_port(),
+            is_controlled: false,
             writes_usage: usage.map(Usage::descriptor),
+        }
+    }
+
+    fn live(&self, tunnel: &Named<'_>, of: usize) -> LiveTunnel {
+        LiveTunnel {
+            tap: tunnel.config.tap.as_str().to_owned(),
+            name: (of > 1).then(|| tunnel.name.clone()),
+            window: tunnel.config.window,
+            probe_interval: self.process.probe_interval,
+            mtu: self.mtu,
+            cipher: None,
         }
     }
 
@@ -266,9 +297,9 @@ impl End<'_> {
             // As the kernel's gretap does.
             first_sequence: 0,
             scheduler: config.scheduler.clone(),
-            window: config.window,
-            window_follows: config.window_follows,
-            probe_interval: self.process.probe_interval,
+            window: config.window.longest,
+            window_follows: config.window.follows,
+            probe_interval: self.process.probe_interval.unwrap_or(config.scheduler.mode.probe_interval()),
             tap_mtu: self.mtu,
             uplinks: uplinks.to_vec(),
         }
@@ -306,7 +337,7 @@ impl End<'_> {
                 config.tap,
                 self.mtu,
                 config.scheduler.mode.name(),
-                window_text(config),
+                config.window,
             );
         }
         match self.public_key {
@@ -321,9 +352,42 @@ impl End<'_> {
     }
 }
 
-fn window_text(config: &TunnelConfig) -> String {
-    let longest = config.window.map_or("off".to_owned(), |window| format!("{window:?}"));
-    if config.window_follows { format!("auto:{longest}") } else { longest }
+/// Who else is there while it runs.
+struct Company {
+    /// Where clients ask and tell.
+    control: Option<BoundSocket>,
+    /// Who reads the configuration again.
+    attendant: Attendant,
+}
+
+impl Company {
+    /// Before there is anything that the attendant should not have.
+    fn gather(process: &ProcessConfig, reread: &dyn Fn() -> Reread) -> Result<Self, RunError> {
+        let control = match &process.control {
+            None => None,
+            Some(wanted) => match BoundSocket::new(&wanted.path) {
+                Ok(bound) => Some(bound),
+                Err(error) if wanted.is_wanted => return Err(RunError(error)),
+                Err(error) => {
+                    tracing::warn!("{error}: braidctl cannot ask this end");
+                    None
+                }
+            },
+        };
+        let removed_at_end = control.as_ref().and_then(|bound| Removed::at(bound.path.clone()).ok());
+        let attendant = Attendant::start(removed_at_end, reread).map_err(|error| {
+            RunError(format!("cannot start the process that reads the configuration again: {error}"))
+        })?;
+        Ok(Self { control, attendant })
+    }
+}
+
+/// Has the ring say once when a file is ready for one of `events` (poll(2)).
+fn poll(ring: &mut Ring, descriptor: i32, events: libc::c_short, token: token::Token) -> io::Result<()> {
+    let entry = io_uring::opcode::PollAdd::new(io_uring::types::Fd(descriptor), events as u32).build();
+    let entry = entry.user_data(token.pack());
+    // SAFETY: The operation points to no memory.
+    unsafe { ring.push(&entry) }
 }
 
 /// What this kernel has of the offloads that are wanted for datagrams.

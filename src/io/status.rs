@@ -1,21 +1,32 @@
 //! What the log says of the tunnel.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Endpoint, Tunnel};
+use tracing::Level;
+
+use super::{Endpoint, Tunnel, sys};
+use crate::control;
 use crate::proto::stats::DropCounters;
 use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::Event;
 use crate::proto::uplink::measure::PartsPerMillion;
-use crate::proto::uplink::state::State;
+use crate::proto::uplink::state::{Reason, State};
 use crate::proto::uplink::{UplinkId, UplinkSet};
 
+/// So many events are remembered for whoever asks.
+const EVENTS_TOLD_MAX: usize = 256;
+/// See [`crate::logging`], which writes each of them.
+const EVENT_TARGET: &str = "braid::event";
 /// Events that may be logged one after the other, and how long until there may be one more.
 const EVENTS_AT_ONCE_MAX: u32 = 256;
 const EVENT_EVERY: Duration = Duration::from_millis(50);
 
 /// Logs events, but no more of them than a disk bears: without keys, whoever can send a datagram can cause some.
 pub struct EventLog {
+    /// The newest, for whoever asks, and the number of the next.
+    told: VecDeque<control::Event>,
+    next_number: u64,
     /// How many may be logged now.
     allowance: u32,
     /// Up to when the allowance has grown.
@@ -26,16 +37,47 @@ pub struct EventLog {
 impl EventLog {
     /// Nothing logged yet.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { allowance: EVENTS_AT_ONCE_MAX, grown_to: Instant::ZERO, unlogged: 0 }
+    pub fn new() -> Self {
+        let told = VecDeque::with_capacity(EVENTS_TOLD_MAX);
+        Self { told, next_number: 1, allowance: EVENTS_AT_ONCE_MAX, grown_to: Instant::ZERO, unlogged: 0 }
     }
 
     /// Logs an event, one line; `lost_before` are those that the core has had to drop.
-    pub fn log(&mut self, now: Instant, tunnel: &Tunnel, event: &Event, lost_before: u64) {
+    pub fn log(&mut self, now: Instant, tap: &str, tunnel: &Tunnel, event: &Event, lost_before: u64) {
         self.unlogged += lost_before;
         if self.may_log(now) {
-            log_event(tunnel, event);
+            let (level, text) = describe(tunnel, event);
+            self.tell(tap, level, text);
         }
+    }
+
+    /// Logs something that has happened, and remembers it.
+    pub fn tell(&mut self, tap: &str, level: Level, text: String) {
+        match level {
+            Level::WARN => tracing::warn!(target: EVENT_TARGET, "{text}"),
+            Level::INFO => tracing::info!(target: EVENT_TARGET, "{text}"),
+            _ => {
+                tracing::debug!(target: EVENT_TARGET, "{text}");
+                return;
+            }
+        }
+        if self.told.len() == EVENTS_TOLD_MAX {
+            self.told.pop_front();
+        }
+        self.told.push_back(control::Event {
+            number: self.next_number,
+            at_ms: sys::time_of_day_ms(),
+            tap: tap.to_owned(),
+            is_warning: level == Level::WARN,
+            text,
+        });
+        self.next_number += 1;
+    }
+
+    /// The first remembered event with a higher number than this.
+    #[must_use]
+    pub fn after(&self, number: u64) -> Option<&control::Event> {
+        self.told.iter().find(|event| event.number > number)
     }
 
     /// Whether a line may be logged now of what the peer has caused. Tells first of those that were not.
@@ -68,35 +110,41 @@ impl EventLog {
     }
 }
 
-fn log_event(tunnel: &Tunnel, event: &Event) {
+/// How much an event matters, and what it is.
+fn describe(tunnel: &Tunnel, event: &Event) -> (Level, String) {
     match event {
         Event::Uplink(uplink, change) => {
             let name = tunnel.uplink(*uplink).name;
             let (from, to, reason) = (change.from.name(), change.to.name(), change.reason);
-            if change.to == State::Up {
-                tracing::info!("uplink {name}: {from} -> {to}: {reason}");
-            } else {
-                tracing::warn!("uplink {name}: {from} -> {to}: {reason}");
-            }
+            let level = if change.to == State::Up || reason == Reason::Removed { Level::INFO } else { Level::WARN };
+            (level, format!("uplink {name}: {from} -> {to}: {reason}"))
         }
-        Event::Moved { uplink, from: None, to } => tracing::info!("uplink {}: is at {}", uplink.number(), to.remote),
+        Event::Moved { uplink, from: None, to } => {
+            (Level::INFO, format!("uplink {}: is at {}", uplink.number(), to.remote))
+        }
         Event::Moved { uplink, from: Some(from), to } => {
-            tracing::info!("uplink {}: has moved from {} to {}", tunnel.uplink(*uplink).name, from.remote, to.remote);
+            let name = tunnel.uplink(*uplink).name;
+            (Level::INFO, format!("uplink {name}: has moved from {} to {}", from.remote, to.remote))
         }
-        Event::PeerFound => tracing::info!("the peer has been found"),
-        Event::PeerRestarted => tracing::warn!("the peer has restarted"),
-        Event::PeerLeft => tracing::warn!("the peer has stopped"),
-        Event::PeerMtu(mtu) => tracing::debug!("the peer's TAP has an MTU of {mtu}"),
-        Event::Sealed { cipher, is_first: true } => tracing::info!("sealed with {}", cipher.name()),
-        Event::Sealed { cipher, is_first: false } => tracing::debug!("new keys, for {}", cipher.name()),
-        Event::Unanswered => tracing::warn!(
-            "the gateway does not answer: it may be unreachable, or not know our public key; --peer may not be its key, \
-             or --preshared-key-file not the one it has; or this machine's clock is behind what it has said before"
+        Event::PeerFound => (Level::INFO, "the peer has been found".to_owned()),
+        Event::PeerRestarted => (Level::WARN, "the peer has restarted".to_owned()),
+        Event::PeerLeft => (Level::WARN, "the peer has stopped".to_owned()),
+        Event::PeerMtu(mtu) => (Level::DEBUG, format!("the peer's TAP has an MTU of {mtu}")),
+        Event::Sealed { cipher, is_first: true } => (Level::INFO, format!("sealed with {}", cipher.name())),
+        Event::Sealed { cipher, is_first: false } => (Level::DEBUG, format!("new keys, for {}", cipher.name())),
+        Event::Unanswered => (
+            Level::WARN,
+            "the gateway does not answer: it may be unreachable, or not know our public key; --peer may not be its key, or \
+             --preshared-key-file not the one it has; or this machine's clock is behind what it has said before"
+                .to_owned(),
         ),
-        Event::CipherRefused => tracing::warn!("the peer offers no cipher that --cipher allows here"),
-        Event::Resynchronised(uplink) => tracing::warn!(
-            "uplink {}: the peer's count contradicts frames that came by it: order begun anew",
-            tunnel.uplink(*uplink).name
+        Event::CipherRefused => (Level::WARN, "the peer offers no cipher that --cipher allows here".to_owned()),
+        Event::Resynchronised(uplink) => (
+            Level::WARN,
+            format!(
+                "uplink {}: the peer's count contradicts frames that came by it: order begun anew",
+                tunnel.uplink(*uplink).name
+            ),
         ),
     }
 }
@@ -150,7 +198,7 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
         counters.receive.lost,
         counters.receive.restored,
         tunnel.held(),
-        counters.receive.hold_max.as_secs_f64() * 1e3,
+        tunnel.holds().max().as_secs_f64() * 1e3,
         list(&counters.drops),
     );
     if let Some(sender) = tunnel.sender_counters() {

@@ -116,7 +116,7 @@ pub fn join_bridge(bridge: &str, interface_index: u32) -> io::Result<()> {
 /// See netdevice(7) and linux/sockios.h.
 const SIOCBRADDIF: u64 = 0x89a2;
 
-/// Blocks SIGTERM, SIGINT and SIGUSR1, and makes them readable instead.
+/// Blocks SIGTERM, SIGINT, SIGHUP and SIGUSR1, and makes them readable instead.
 ///
 /// # Errors
 /// What sigprocmask(2) and signalfd(2) say.
@@ -125,7 +125,7 @@ pub fn signals() -> io::Result<OwnedFd> {
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is ours.
     unsafe { libc::sigemptyset(&raw mut set) };
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
         // SAFETY: `set` is ours and initialised.
         unsafe { libc::sigaddset(&raw mut set, signal) };
     }
@@ -158,6 +158,77 @@ pub fn read_signal(signals: &OwnedFd) -> io::Result<Option<i32>> {
     }
     let error = io::Error::last_os_error();
     if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) }
+}
+
+/// Has this process make a copy of itself, and returns whether this is the copy. To be called by the only thread.
+///
+/// # Errors
+/// What fork(2) says.
+pub fn fork_is_child() -> io::Result<bool> {
+    // SAFETY: With one thread no lock is held by another that the child would not have.
+    match unsafe { libc::fork() } {
+        0 => Ok(true),
+        child if child > 0 => Ok(false),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process without running what its parent has left to run at its own end.
+pub fn exit_now() -> ! {
+    // SAFETY: _exit(2) touches no memory of ours, and does not return.
+    unsafe { libc::_exit(0) }
+}
+
+/// Has this process go on whatever a terminal or a service manager signals.
+pub fn ignore_signals() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+        // SAFETY: SIG_IGN is a disposition of the kernel's, and no handler of ours is replaced by it.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// What this process is called in lists of processes.
+pub fn set_process_name(name: &std::ffi::CStr) {
+    // SAFETY: The kernel reads up to 16 bytes, and no further than the terminating zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Takes what has come by a socket, without waiting.
+///
+/// # Errors
+/// What recv(2) says: EAGAIN if nothing has come.
+pub fn receive_now(socket: &impl AsRawFd, bytes: &mut [u8]) -> io::Result<usize> {
+    let (start, length) = (bytes.as_mut_ptr().cast(), bytes.len());
+    // SAFETY: The kernel writes at most as many bytes as there are.
+    let received = unsafe { libc::recv(socket.as_raw_fd(), start, length, libc::MSG_DONTWAIT) };
+    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends as much of `bytes` by a socket as there is room for, without waiting.
+///
+/// # Errors
+/// What send(2) says: EAGAIN if there is no room.
+pub fn send_now(socket: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: The kernel reads at most as many bytes as there are.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Has files that this process makes be its owner's alone, until the return value is dropped.
+pub fn private_files() -> PrivateFiles {
+    // SAFETY: umask(2) touches no memory of ours.
+    PrivateFiles(unsafe { libc::umask(0o177) })
+}
+
+/// See [`private_files`].
+pub struct PrivateFiles(libc::mode_t);
+
+impl Drop for PrivateFiles {
+    fn drop(&mut self) {
+        // SAFETY: umask(2) touches no memory of ours.
+        unsafe { libc::umask(self.0) };
+    }
 }
 
 /// Whether the kernel can try a read from this file without blocking, which TUN/TAP has learned in Linux 6.4.

@@ -44,6 +44,17 @@ pub enum Token {
     LinkNews,
     /// An operation was asked to stop.
     Cancel,
+    /// Somebody connects to the control socket.
+    ControlListen,
+    /// A client of the control socket has said something, or has room for more.
+    Control {
+        /// Its place.
+        client: u8,
+        /// Which of the clients that have had this place.
+        generation: u16,
+    },
+    /// The attendant has answered.
+    Attendant,
 }
 
 impl Token {
@@ -58,6 +69,9 @@ impl Token {
             Self::Signal => (5, 0, 0, 0),
             Self::LinkNews => (6, 0, 0, 0),
             Self::Cancel => (7, 0, 0, 0),
+            Self::ControlListen => (8, 0, 0, 0),
+            Self::Control { client, generation } => (9, client, generation, 0),
+            Self::Attendant => (10, 0, 0, 0),
         };
         (kind << 56) | ((socket as u64) << 48) | ((generation as u64) << 32) | index as u64
     }
@@ -74,6 +88,9 @@ impl Token {
             5 => Self::Signal,
             6 => Self::LinkNews,
             7 => Self::Cancel,
+            8 => Self::ControlListen,
+            9 => Self::Control { client: socket, generation },
+            10 => Self::Attendant,
             _ => return None,
         })
     }
@@ -95,6 +112,9 @@ mod tests {
                 Token::Signal,
                 Token::LinkNews,
                 Token::Cancel,
+                Token::ControlListen,
+                Token::Control { client: socket, generation },
+                Token::Attendant,
             ] {
                 prop_assert_eq!(Token::unpack(token.pack()), Some(token));
             }

@@ -317,7 +317,7 @@ pub fn socket_address_from_name(name: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::send::route::Limits;
+    use crate::proto::uplink::Limits;
     use crate::proto::uplink::UplinkName;
 
     fn loopback(device: &str) -> UplinkConfig {

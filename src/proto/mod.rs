@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod endpoint;
+pub mod histogram;
 pub mod receive;
 pub mod scheduler;
 pub mod send;

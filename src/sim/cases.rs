@@ -15,7 +15,7 @@ use super::shaper::Shaper;
 use super::world::World;
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, SchedulerConfig};
-use crate::proto::send::route::Limits;
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
 

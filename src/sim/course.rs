@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{LinkSettings, Loss, Reordering};
-use super::plan::{DOWN, EndPlan, Incident, NEVER, Plan, TrafficPlan, UP, UplinkPlan};
+use super::plan::{BOX, DOWN, EndPlan, GATEWAY, Incident, NEVER, Order, Plan, TrafficPlan, UP, UplinkPlan};
 use super::random::Random;
 use super::shaper::{Shaper, Trace};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, SchedulerConfig};
-use crate::proto::send::route::Limits;
 use crate::proto::session::transport::OVERHEAD;
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::wire::FRAME_HEADER_LENGTH;
@@ -77,6 +77,10 @@ pub enum Happening {
     Rebind,
     /// Its data budget is spent, or begins anew.
     Spent(bool),
+    /// The user of the box wants something else, of this uplink or at all.
+    Order(Order),
+    /// The user of the gateway does.
+    OrderAtGateway(Order),
     /// It carries so many bits per second from the box.
     Rate(u64),
     /// Its one-way delay is this.
@@ -210,6 +214,8 @@ impl Course {
                     incidents.push((at + CARRIER_NEWS_AFTER, Incident::CarrierNews { uplink }));
                 }
                 Happening::Spent(is_spent) => incidents.push((at, Incident::Spent { uplink, is_spent })),
+                Happening::Order(order) => incidents.push((at, Incident::Order { end: BOX, order })),
+                Happening::OrderAtGateway(order) => incidents.push((at, Incident::Order { end: GATEWAY, order })),
                 Happening::Rebind => incidents.push((at, Incident::Rebind { uplink })),
                 change => {
                     for way in [UP, DOWN] {
@@ -255,7 +261,14 @@ impl Happening {
             Self::Reordering(reordering) => link.reordering = reordering,
             Self::Duplication(share) => link.duplication = share,
             Self::Corruption(share) => link.corruption = share,
-            Self::Rate(_) | Self::Blackhole(_) | Self::Restore | Self::Carrier(_) | Self::Rebind | Self::Spent(_) => {}
+            Self::Rate(_)
+            | Self::Blackhole(_)
+            | Self::Restore
+            | Self::Carrier(_)
+            | Self::Rebind
+            | Self::Spent(_)
+            | Self::Order(_)
+            | Self::OrderAtGateway(_) => {}
         }
     }
 }

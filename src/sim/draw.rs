@@ -11,7 +11,7 @@ use super::shaper::{Shaper, Trace};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::{Mode, PrimaryReselect, SchedulerConfig};
 use crate::proto::send::redundancy::Rule;
-use crate::proto::send::route::Limits;
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::{UPLINKS_MAX, UplinkName};
 

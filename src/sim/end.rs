@@ -190,7 +190,8 @@ impl<D> End<D> {
     pub fn uplinks(&self) -> [UplinkSet; 2] {
         let Some(tunnel) = self.tunnel() else { return [UplinkSet::EMPTY; 2] };
         let attached = tunnel.attached();
-        let up = attached.iter().filter(|uplink| tunnel.uplink(*uplink).state() == State::Up).collect();
+        let used = attached.without(tunnel.leaving());
+        let up = used.iter().filter(|uplink| tunnel.uplink(*uplink).state() == State::Up).collect();
         [attached, up]
     }
 

@@ -191,7 +191,7 @@ mod tests {
     use super::super::link::LinkSettings;
     use super::*;
     use crate::proto::scheduler::Mode;
-    use crate::proto::send::route::Limits;
+    use crate::proto::uplink::Limits;
     use crate::proto::uplink::UplinkName;
 
     const SECONDS: u64 = 10;

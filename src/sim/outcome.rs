@@ -87,7 +87,7 @@ fn percent(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::proto::scheduler::Mode;
-    use crate::proto::send::route::Limits;
+    use crate::proto::uplink::Limits;
     use crate::proto::uplink::UplinkName;
     use crate::sim::course::{Capacity, CourseEvent, CourseUplink, Happening};
     use crate::sim::link::LinkSettings;

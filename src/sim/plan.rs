@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::link::LinkSettings;
 use super::{Nanoseconds, SECOND};
-use crate::proto::scheduler::SchedulerConfig;
-use crate::proto::send::route::Limits;
+use crate::proto::scheduler::{Mode, SchedulerConfig};
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 
 /// Which end: its place in arrays of two.
@@ -70,6 +70,13 @@ pub enum Incident {
         /// Whether it is spent now.
         is_spent: bool,
     },
+    /// The user has an end do something otherwise while it runs.
+    Order {
+        /// Which end.
+        end: usize,
+        /// What.
+        order: Order,
+    },
     /// An end's clock steps forward, as after a suspension.
     ClockStep {
         /// Which end.
@@ -98,6 +105,21 @@ pub enum Incident {
     },
     /// Everything is well again: links, carriers, ends.
     Heal,
+}
+
+/// What a user can have an end do otherwise while it runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Order {
+    /// Send in this mode.
+    Mode(Mode),
+    /// Hold frames for so long at most; with `true`, for as long as the uplinks require, up to that.
+    Window(Duration, bool),
+    /// Use an uplink no more, which is then gone a while later (at the box).
+    Remove(usize),
+    /// Use an uplink again that was removed, as a new one (at the box).
+    Add(usize),
+    /// Give an uplink another weight (at the box).
+    Weight(usize, u8),
 }
 
 impl fmt::Display for Incident {

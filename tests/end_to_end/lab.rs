@@ -149,6 +149,7 @@ impl Drop for Mounts {
 pub struct End {
     child: Child,
     log: PathBuf,
+    control: PathBuf,
 }
 
 impl Lab {
@@ -311,7 +312,7 @@ impl Lab {
     }
 
     /// A copy of a program that anyone may run, which the folder of the build may not allow.
-    fn copy_for_all(&self, name: &str) -> PathBuf {
+    pub fn copy_for_all(&self, name: &str) -> PathBuf {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(self.folder.path(), open).expect("opened");
         let copy = self.folder.path().join(name);
@@ -334,14 +335,15 @@ impl Lab {
         let log = self.folder.path().join(format!("{name}-{number}.log"));
         let keys = self.keys(name, flags);
         let tap = if flags.contains("--box") || flags.contains("--tap") { "" } else { "--tap braid0" };
-        let line = format!("{program} {tap} {keys} --log debug {flags}");
+        let control = self.folder.path().join(format!("{name}-{number}.sock"));
+        let line = format!("{program} {tap} {keys} --log debug --control {} {flags}", control.display());
         let child = entered
             .args(line.split_whitespace())
             .stdin(Stdio::null())
             .stderr(File::create(&log).expect("a file"))
             .spawn()
             .expect("ip runs");
-        End { child, log }
+        End { child, log, control }
     }
 
     /// The flags that give an end its keys, if it is not told otherwise.
@@ -467,6 +469,39 @@ impl End {
     /// Waits until it has said this so many times.
     pub fn await_log_times(&self, text: &str, times: usize) {
         await_that(text, || self.log().matches(text).count() >= times);
+    }
+
+    /// Its control socket.
+    pub fn control(&self) -> &Path {
+        &self.control
+    }
+
+    /// What braidctl comes to that is told this of it.
+    pub fn braidctl(&self, line: &str) -> Output {
+        let mut command = Command::new(program("braidctl"));
+        command.arg("--control").arg(&self.control).args(line.split_whitespace());
+        command.stdin(Stdio::null()).output().expect("braidctl runs")
+    }
+
+    /// What braidctl says that is told this of it, and must succeed.
+    pub fn ask(&self, line: &str) -> String {
+        let output = self.braidctl(line);
+        let [said, complained] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(output.status.success(), "{line}: {said}{complained}");
+        said
+    }
+
+    /// What braidctl complains of that is told this of it, and must fail.
+    pub fn refuse(&self, line: &str) -> String {
+        let output = self.braidctl(line);
+        let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && complained.lines().count() == 1, "{line}: {complained}");
+        complained
+    }
+
+    /// How it is.
+    pub fn status(&self) -> Value {
+        serde_json::from_str(&self.ask("status --json")).expect("JSON")
     }
 
     /// Sends it a signal, by its name.

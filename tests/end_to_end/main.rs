@@ -6,6 +6,7 @@ mod adaptive;
 mod attacks;
 mod budget;
 mod chaos;
+mod control;
 mod doctor;
 mod floods;
 mod hostile;

@@ -6,6 +6,8 @@ use super::check;
 
 /// CAP_NET_ADMIN, as a set of one (linux/capability.h).
 pub const NET_ADMIN: u64 = 1 << 12;
+/// CAP_DAC_READ_SEARCH.
+pub const READ_FILES: u64 = 1 << 2;
 /// No capability.
 pub const NONE: u64 = 0;
 

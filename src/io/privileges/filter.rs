@@ -122,6 +122,9 @@ fn allowed(needs: Needs) -> Result<Allowed, BackendError> {
     if needs.gives_back_addresses {
         allow_removal_of_addresses(&mut allowed)?;
     }
+    if needs.is_controlled {
+        allow_any(&mut allowed, &[libc::SYS_accept4]);
+    }
     if let Some(file) = needs.writes_usage {
         allow(&mut allowed, libc::SYS_pwrite64, vec![equal(0, file as u64)?])?;
     }
@@ -233,6 +236,7 @@ mod tests {
             changes_mtu: true,
             gives_back_addresses: true,
             leaves_shared_port: true,
+            is_controlled: true,
             writes_usage: Some(0),
         };
         let attempts: [(&str, Attempt); 7] = [

@@ -35,6 +35,8 @@ pub struct Needs {
     pub gives_back_addresses: bool,
     /// Leaves a port that it shares with other processes.
     pub leaves_shared_port: bool,
+    /// Takes connections to its control socket.
+    pub is_controlled: bool,
     /// Writes in place to this file, which is open.
     pub writes_usage: Option<RawFd>,
 }
@@ -47,6 +49,7 @@ impl Needs {
         changes_mtu: false,
         gives_back_addresses: false,
         leaves_shared_port: false,
+        is_controlled: false,
         writes_usage: None,
     };
 
@@ -87,6 +90,18 @@ pub fn drop_all(needs: Needs, filters_system_calls: bool) -> Result<(), Privileg
         tracing::warn!("system calls are not filtered ({error}): an attacker who gets in could use them all");
     }
     Ok(())
+}
+
+/// Gives up every capability but that to read files.
+///
+/// # Errors
+/// What the kernel says, and of what.
+pub fn keep_reading_files() -> Result<(), PrivilegeError> {
+    capabilities::keep_only(capabilities::READ_FILES)
+        .map_err(|error| PrivilegeError(format!("cannot give up capabilities: {error}")))?;
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes a number and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+        .map_err(|error| PrivilegeError(format!("cannot rule out new privileges (no_new_privs): {error}")))
 }
 
 /// The error behind what a system call has returned.

@@ -4,17 +4,23 @@
 //! batch, so a frame read alone leaves with one system call, in the wake-up that read it; batches form by themselves
 //! when the load is higher.
 
+mod change;
+mod control;
 mod outbound;
+mod trace;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::{cqueue, opcode, types};
+use io_uring::cqueue;
 
+use super::attendant::Attendant;
 use super::buffers::{Arena, Size};
 use super::capacity_report::CapacityReport;
+use super::control::trace::Trace;
+use super::control::{BoundSocket, ControlSocket};
 use super::datagram_port::receive::{Datagrams, Received};
 use super::datagram_port::send::Sent;
 use super::datagram_port::{DatagramPort, Route, Sockets};
@@ -31,10 +37,13 @@ use super::tap::Tap;
 use super::tap_port;
 use super::tap_port::reading::{Frames, READS_MAX, ReadOutcome, TapReading};
 use super::tap_port::writing::{TapWriting, Written};
+use super::times::Times;
 use super::token::Token;
 use super::usage::Usage;
-use super::{Endpoint, Tunnel};
-use crate::config::Offloads;
+use super::watchdog::Watchdog;
+use super::{Endpoint, Tunnel, poll};
+use crate::config::{Flag, Offloads, Window};
+use crate::control::Answer;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Event, Path};
@@ -47,6 +56,30 @@ pub enum StopError {
     Ring(io::Error),
     /// The TAP of this number is gone.
     Tap(usize, io::Error),
+}
+
+/// What of a tunnel is not the core's, and may change while it runs.
+pub struct LiveTunnel {
+    /// Its TAP's name.
+    pub tap: String,
+    /// The box's name, at a gateway of several.
+    pub name: Option<String>,
+    /// The window as it was asked for.
+    pub window: Window,
+    /// How often uplinks are probed while frames flow, if the user has said so.
+    pub probe_interval: Option<Duration>,
+    /// Its TAP's MTU.
+    pub mtu: u16,
+    /// What frames are sealed with, once there are keys.
+    pub cipher: Option<&'static str>,
+}
+
+/// What tells this process from others.
+pub struct Identity {
+    /// The program's name.
+    pub program: &'static str,
+    /// Its public key; `None` without keys.
+    pub public_key: Option<String>,
 }
 
 /// What the reactor is made of, beside what it makes itself.
@@ -71,6 +104,16 @@ pub struct Parts {
     pub capacity_report: Option<CapacityReport>,
     /// What uplinks with a budget have carried.
     pub usage: Option<Usage>,
+    /// What of each tunnel may change while it runs.
+    pub live: Vec<LiveTunnel>,
+    /// What tells this process from others.
+    pub identity: Identity,
+    /// Where it can be asked and told while it runs.
+    pub control: Option<BoundSocket>,
+    /// Who reads the configuration again.
+    pub attendant: Option<Attendant>,
+    /// The configuration, as it was read.
+    pub flags: Vec<Flag>,
 }
 
 /// A TAP, and what goes on there.
@@ -102,6 +145,15 @@ pub struct Reactor {
     busy_poll: Duration,
     capacity_report: Option<CapacityReport>,
     usage: Option<Usage>,
+    times: Times,
+    live: Vec<LiveTunnel>,
+    identity: Identity,
+    control: Option<ControlSocket>,
+    trace: Option<Trace>,
+    attendant: Option<Attendant>,
+    flags: Vec<Flag>,
+    watchdog: Option<Watchdog>,
+    started_at: Instant,
     /// Frames wait for writes that the kernel has yet to work off.
     has_undelivered: bool,
     stopping: bool,
@@ -157,6 +209,15 @@ impl Reactor {
             busy_poll,
             capacity_report: parts.capacity_report,
             usage: parts.usage,
+            times: Times::new(of),
+            live: parts.live,
+            identity: parts.identity,
+            control: parts.control.map(ControlSocket::new),
+            trace: None,
+            attendant: parts.attendant,
+            flags: parts.flags,
+            watchdog: Watchdog::wanted(),
+            started_at: sys::monotonic_now(),
             has_undelivered: false,
             stopping: false,
         })
@@ -189,9 +250,20 @@ impl Reactor {
             if let Some(usage) = &mut self.usage {
                 usage.on_tick(now, &self.port, &self.links, &mut self.endpoint);
             }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.on_tick(now);
+            }
+            if let Some(control) = &mut self.control {
+                control.on_tick(now, &mut self.ring).map_err(StopError::Ring)?;
+            }
             self.drain_all(now).map_err(StopError::Ring)?;
             self.flush().map_err(StopError::Ring)?;
             self.replenish().map_err(StopError::Ring)?;
+            if self.has_control_work() {
+                // What concerns packets is on its way before anything is done for a client.
+                self.ring.submit_and_look().map_err(StopError::Ring)?;
+                self.serve_control(now).map_err(StopError::Ring)?;
+            }
             self.wait(now).map_err(StopError::Ring)?;
             let woken_at = sys::monotonic_now();
             assert!(woken_at >= now, "CLOCK_MONOTONIC went back");
@@ -204,6 +276,7 @@ impl Reactor {
     fn start(&mut self) -> io::Result<()> {
         self.watch_signals()?;
         self.watch_links()?;
+        self.watch_control()?;
         let now = sys::monotonic_now();
         // Before there is anything to send by.
         if let Some(usage) = &self.usage {
@@ -222,14 +295,18 @@ impl Reactor {
     }
 
     fn wait(&mut self, now: Instant) -> io::Result<Woken> {
-        if std::mem::take(&mut self.has_undelivered) {
+        self.times.on_handed(now, sys::monotonic_now());
+        if std::mem::take(&mut self.has_undelivered) || self.has_control_work() {
             self.ring.submit_and_look()?;
             return Ok(Woken::ByCompletion);
         }
         let (due, _) = self.endpoint.poll_timeout(now);
         let report = self.capacity_report.as_ref().map(CapacityReport::next);
         let usage = self.usage.as_ref().map(Usage::next);
-        let due = self.links.next_tick().into_iter().chain(report).chain(usage).fold(due, Instant::min);
+        let watchdog = self.watchdog.as_ref().map(Watchdog::next);
+        let control = self.control.as_ref().and_then(ControlSocket::next_tick);
+        let others = report.into_iter().chain(usage).chain(watchdog).chain(control);
+        let due = self.links.next_tick().into_iter().chain(others).fold(due, Instant::min);
         if self.busy_poll.is_zero() || self.stopping {
             return self.ring.submit_and_wait(due.since(now));
         }
@@ -263,6 +340,19 @@ impl Reactor {
                 Some(Token::Signal) => self.on_signal(now).map_err(StopError::Ring)?,
                 Some(Token::LinkNews) => self.on_link_news(now).map_err(StopError::Ring)?,
                 Some(Token::Cancel) => {}
+                Some(Token::ControlListen) => {
+                    if let Some(control) = &mut self.control {
+                        control.on_connected(now, &mut self.ring).map_err(StopError::Ring)?;
+                    }
+                }
+                Some(Token::Control { client, generation }) => {
+                    if let Some(control) = &mut self.control {
+                        control
+                            .on_ready(now, &mut self.ring, usize::from(client), generation)
+                            .map_err(StopError::Ring)?;
+                    }
+                }
+                Some(Token::Attendant) => self.on_attendant(now).map_err(StopError::Ring)?,
                 None => panic!("the ring completed what was never submitted: {:#x}", entry.user_data()),
             }
             self.send_handshakes().map_err(StopError::Ring)?;
@@ -271,7 +361,7 @@ impl Reactor {
     }
 
     fn on_tap_read(&mut self, now: Instant, tap: usize, slot: u32, waits: bool, result: i32) -> Result<(), StopError> {
-        match self.taps[tap].reading.on_read(slot, waits, result) {
+        match self.taps[tap].reading.on_read(now, slot, waits, result) {
             ReadOutcome::Frames(frames) => self.on_frames(now, tap, frames).map_err(StopError::Ring),
             ReadOutcome::Empty => Ok(()),
             ReadOutcome::Failed(error) => Err(StopError::Tap(tap, error)),
@@ -280,6 +370,9 @@ impl Reactor {
 
     fn on_frames(&mut self, now: Instant, tunnel: usize, frames: Frames) -> io::Result<()> {
         for frame in frames {
+            if self.trace.is_some() {
+                self.record_read(tunnel, &frame);
+            }
             let of_tunnel = self.endpoint.tunnel_mut(tunnel);
             match frame {
                 Ok(frame) if of_tunnel.is_adaptive() => match memory::settle(&self.arena, frame) {
@@ -340,6 +433,9 @@ impl Reactor {
             match memory::keep(&self.arena, &self.provided, datagram) {
                 Ok(datagram) => {
                     if let Some(tunnel) = self.endpoint.handle_datagram(now, &mut Machine, arrival, datagram) {
+                        if self.trace.is_some() {
+                            self.record_arrived(tunnel);
+                        }
                         self.drain(now, tunnel)?;
                     }
                 }
@@ -394,7 +490,11 @@ impl Reactor {
         while let Some((event, lost_before)) = self.endpoint.poll_event(tunnel) {
             {
                 let _named = self.names.enter(tunnel);
-                self.event_log.log(now, &self.endpoint.tunnels()[tunnel], &event, lost_before);
+                let live = &mut self.live[tunnel];
+                if let Event::Sealed { cipher, .. } = &event {
+                    live.cipher = Some(cipher.name());
+                }
+                self.event_log.log(now, &live.tap, &self.endpoint.tunnels()[tunnel], &event, lost_before);
             }
             if let Event::PeerMtu(mtu) = event {
                 self.follow_peer_mtu(now, tunnel, mtu);
@@ -415,6 +515,7 @@ impl Reactor {
                 if self.event_log.may_log(now) {
                     tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
                 }
+                self.live[tunnel].mtu = mtu;
                 self.endpoint.tunnel_mut(tunnel).set_tap_mtu(mtu);
             }
             Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),
@@ -422,19 +523,59 @@ impl Reactor {
     }
 
     fn watch_signals(&mut self) -> io::Result<()> {
-        poll_readable(&mut self.ring, self.signals.as_raw_fd(), Token::Signal)
+        poll(&mut self.ring, self.signals.as_raw_fd(), libc::POLLIN, Token::Signal)
     }
 
     fn watch_links(&mut self) -> io::Result<()> {
         match self.links.news_descriptor() {
-            Some(descriptor) => poll_readable(&mut self.ring, descriptor, Token::LinkNews),
+            Some(descriptor) => poll(&mut self.ring, descriptor, libc::POLLIN, Token::LinkNews),
             None => Ok(()),
         }
     }
 
+    fn watch_control(&mut self) -> io::Result<()> {
+        if let Some(control) = &self.control {
+            control.watch(&mut self.ring)?;
+        }
+        self.watch_attendant()
+    }
+
+    fn watch_attendant(&mut self) -> io::Result<()> {
+        match &self.attendant {
+            Some(attendant) => poll(&mut self.ring, attendant.descriptor(), libc::POLLIN, Token::Attendant),
+            None => Ok(()),
+        }
+    }
+
+    /// The configuration has been read again, or whoever should have done that is no more.
+    fn on_attendant(&mut self, now: Instant) -> io::Result<()> {
+        let Some(answer) = self.attendant.as_mut().map(Attendant::take_answer) else { return Ok(()) };
+        let outcome = match answer {
+            Ok(None) => return self.watch_attendant(),
+            Ok(Some(Ok(flags))) => self.reconfigure(now, flags),
+            Ok(Some(Err(error))) => Err(error),
+            Err(_) => {
+                self.attendant = None;
+                Err(control::NO_ATTENDANT.to_owned())
+            }
+        };
+        if let Err(error) = &outcome {
+            tracing::error!("the configuration is not taken: {error}");
+        }
+        if let Some(control) = &mut self.control {
+            control.say_to_waiting(&outcome.map_or_else(Answer::Error, Answer::Done));
+            control.flush(now, &mut self.ring)?;
+        }
+        self.watch_attendant()
+    }
+
     fn on_signal(&mut self, now: Instant) -> io::Result<()> {
         while let Some(signal) = sys::read_signal(&self.signals)? {
-            if signal == libc::SIGUSR1 {
+            if signal == libc::SIGHUP {
+                if self.attendant.as_mut().is_none_or(|attendant| attendant.ask().is_err()) {
+                    tracing::error!("the configuration is not read again: {}", control::NO_ATTENDANT);
+                }
+            } else if signal == libc::SIGUSR1 {
                 status::log_counters(now, &self.endpoint, &self.names, self.arena.held_slots());
                 self.usage.iter().for_each(Usage::log);
             } else {
@@ -472,12 +613,6 @@ impl Drop for Reactor {
         // the process does it a little later.
         let _ = self.ring.submitter().unregister_files();
     }
-}
-
-fn poll_readable(ring: &mut Ring, descriptor: i32, token: Token) -> io::Result<()> {
-    let entry = opcode::PollAdd::new(types::Fd(descriptor), libc::POLLIN as u32).build().user_data(token.pack());
-    // SAFETY: The operation points to no memory.
-    unsafe { ring.push(&entry) }
 }
 
 /// Registers the arena as one buffer, so that the kernel need not look up its pages for every read and write.

@@ -10,7 +10,7 @@ use crate::io::tap_port::reading::OutboundFrame;
 use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
-use crate::proto::tunnel::FrameTransmit;
+use crate::proto::tunnel::{FrameTransmit, Payload};
 
 impl Reactor {
     /// Takes all that the core wants sent and delivered.
@@ -26,7 +26,7 @@ impl Reactor {
         self.resend_frames(tunnel)?;
         self.send_controls(now, tunnel)?;
         self.take_restored(now, tunnel);
-        self.deliver_frames(tunnel)?;
+        self.deliver_frames(now, tunnel)?;
         self.report_events(now, tunnel);
         Ok(())
     }
@@ -73,6 +73,10 @@ impl Reactor {
     pub(super) fn send_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
         while let Some(frame) = self.endpoint.poll_frame(tunnel) {
             let (uplinks, sequence, is_kept) = (frame.uplinks, frame.sequence, frame.is_kept);
+            self.times.of_mut(tunnel).tap_to_wire.on_left(now, frame.payload.read_at);
+            if self.trace.is_some() {
+                self.record_sent(tunnel, &frame);
+            }
             let datagram = if self.endpoint.is_sealed() {
                 self.sealing.seal(now, &mut self.endpoint, tunnel, frame)
             } else {
@@ -98,7 +102,10 @@ impl Reactor {
     fn resend_frames(&mut self, tunnel: usize) -> io::Result<()> {
         while let Some(resend) = self.endpoint.poll_resend(tunnel) {
             match self.kept[tunnel].get(resend.sequence).cloned() {
-                Some(datagram) => self.send(Route { tunnel: tunnel as u8, uplink: resend.uplink }, datagram)?,
+                Some(datagram) => {
+                    self.record_resent(tunnel, resend);
+                    self.send(Route { tunnel: tunnel as u8, uplink: resend.uplink }, datagram)?;
+                }
                 None => self.endpoint.tunnel_mut(tunnel).on_not_kept(resend.sequence),
             }
         }
@@ -121,9 +128,13 @@ impl Reactor {
 
     /// As many as can be written before the kernel has worked some off.
     #[inline]
-    fn deliver_frames(&mut self, tunnel: usize) -> io::Result<()> {
+    fn deliver_frames(&mut self, now: Instant, tunnel: usize) -> io::Result<()> {
         while self.taps[tunnel].writing.has_room() {
-            let Some(frame) = self.endpoint.poll_deliver(tunnel) else { return Ok(()) };
+            let Some((frame, came_at)) = self.endpoint.poll_delivery(tunnel) else { return Ok(()) };
+            self.times.of_mut(tunnel).wire_to_tap.on_left(now, came_at);
+            if self.trace.is_some() {
+                self.record_delivered(tunnel, frame.bytes());
+            }
             let written = self.taps[tunnel].writing.write(&mut self.ring, frame)?;
             self.note_written(tunnel, written);
         }

@@ -14,6 +14,7 @@ use crate::offload::split::{Split, complete_checksum};
 use crate::offload::vnet_header::{Checksum, Segmentation, VNET_HEADER_LENGTH, VnetHeader};
 use crate::proto::session::cipher::TAG_LENGTH;
 use crate::proto::stats::DropReason;
+use crate::proto::time::Instant;
 use crate::proto::tunnel::{Frame, Payload};
 use crate::proto::wire::FRAME_HEADER_LENGTH;
 
@@ -28,6 +29,8 @@ pub struct OutboundFrame {
     pub head: Room,
     /// What follows.
     pub body: Option<Lease>,
+    /// When the reactor woke up for it.
+    pub read_at: Instant,
 }
 
 impl Frame for OutboundFrame {
@@ -89,6 +92,7 @@ pub struct Segments {
     next: usize,
     /// Where the next headers go.
     headers: Option<Room>,
+    read_at: Instant,
 }
 
 impl Segments {
@@ -102,7 +106,7 @@ impl Segments {
         self.split.write_header(index, self.super_frame.bytes(), head.bytes_mut());
         let payload = self.split.payload(index);
         let body = (!payload.is_empty()).then(|| self.super_frame.part(payload));
-        Some(Ok(OutboundFrame { head, body }))
+        Some(Ok(OutboundFrame { head, body, read_at: self.read_at }))
     }
 
     /// Room for one frame's headers, and for the tunnel's in front.
@@ -192,7 +196,7 @@ impl TapReading {
     }
 
     /// A read has completed with `result`.
-    pub fn on_read(&mut self, slot: Slot, waits: bool, result: i32) -> ReadOutcome {
+    pub fn on_read(&mut self, now: Instant, slot: Slot, waits: bool, result: i32) -> ReadOutcome {
         self.is_waiting &= !waits;
         let Ok(length) = usize::try_from(result) else {
             self.arena.put_back(slot);
@@ -204,28 +208,28 @@ impl TapReading {
         self.completed_in_batch += 1;
         let room = self.arena.room(slot, HEADROOM, HEADROOM + length);
         ReadOutcome::Frames(if self.has_vnet_header {
-            self.unwrap(room).unwrap_or_else(|reason| Frames::One(Some(Err(reason))))
+            self.unwrap(now, room).unwrap_or_else(|reason| Frames::One(Some(Err(reason))))
         } else {
-            one(room)
+            one(now, room)
         })
     }
 
     /// Does what the kernel has left to do to the frame: its checksum, or cutting it up.
-    fn unwrap(&self, mut room: Room) -> Result<Frames, DropReason> {
+    fn unwrap(&self, now: Instant, mut room: Room) -> Result<Frames, DropReason> {
         let header = VnetHeader::parse(room.bytes())?;
         room.advance(VNET_HEADER_LENGTH);
         if header.segmentation != Segmentation::None {
             let split = Split::new(&header, room.bytes())?;
             let (arena, super_frame) = (Rc::clone(&self.arena), room.freeze());
-            return Ok(Frames::Many(Segments { arena, super_frame, split, next: 0, headers: None }));
+            return Ok(Frames::Many(Segments { arena, super_frame, split, next: 0, headers: None, read_at: now }));
         }
         if let Checksum::Partial { start, offset } = header.checksum {
             complete_checksum(start, offset, room.bytes_mut())?;
         }
-        Ok(one(room))
+        Ok(one(now, room))
     }
 }
 
-const fn one(head: Room) -> Frames {
-    Frames::One(Some(Ok(OutboundFrame { head, body: None })))
+const fn one(read_at: Instant, head: Room) -> Frames {
+    Frames::One(Some(Ok(OutboundFrame { head, body: None, read_at })))
 }

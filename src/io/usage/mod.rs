@@ -24,6 +24,7 @@ use super::datagram_port::{Carried, DatagramPort};
 use super::links::Links;
 use super::sys;
 use crate::config::{Budget, UplinkConfig};
+use crate::control::BudgetStatus;
 use crate::proto::time::Instant;
 use crate::proto::uplink::{UplinkId, UplinkName};
 
@@ -120,6 +121,51 @@ impl Usage {
             }
         }
         self.tell(now, endpoint);
+    }
+
+    /// Counts what one more uplink carries from now on. `names` are those of the others.
+    ///
+    /// # Errors
+    /// If there is no room for it in the file, or that cannot be written.
+    pub fn add(
+        &mut self,
+        uplink: UplinkId,
+        config: &UplinkConfig,
+        names: &[UplinkName],
+        port: &DatagramPort,
+    ) -> Result<(), String> {
+        let Some(budget) = config.budget else { return Ok(()) };
+        let today = today();
+        let (place, record) = self.file.place(config.name, names, today).map_err(|error| error.to_string())?;
+        let account = Account::open(config.name, budget, record, today);
+        let added = port.carried(uplink.number());
+        let mut one = Counted { uplink, account, place, added, written: None, written_at: Instant::ZERO };
+        one.write(Instant::ZERO, &mut self.file).map_err(|error| format!("--usage-file cannot be written: {error}"))?;
+        one.log_opening(today);
+        self.uplinks.push(one);
+        self.next = Instant::ZERO;
+        Ok(())
+    }
+
+    /// An uplink carries no more.
+    pub fn remove(&mut self, uplink: UplinkId, port: &DatagramPort, links: &Links) {
+        if let Some(index) = self.uplinks.iter().position(|one| one.uplink == uplink) {
+            let mut one = self.uplinks.swap_remove(index);
+            one.add(port, links);
+            let written = one.write(one.written_at, &mut self.file);
+            note_write(&mut self.is_failing, written);
+        }
+    }
+
+    /// What an uplink has carried of its budget, if it has one.
+    #[must_use]
+    pub fn status(&self, uplink: UplinkId) -> Option<BudgetStatus> {
+        let account = &self.uplinks.iter().find(|one| one.uplink == uplink)?.account;
+        Some(BudgetStatus {
+            used_bytes: account.record().used,
+            limit_bytes: account.budget().bytes,
+            is_spent: account.is_spent(),
+        })
     }
 
     /// Keeps what has been carried until now: nothing more will be.

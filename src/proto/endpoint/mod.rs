@@ -164,6 +164,12 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
 
     /// The next frame of a tunnel to write to its TAP.
     #[inline]
+    pub fn poll_delivery(&mut self, tunnel: usize) -> Option<(T, Instant)> {
+        self.tunnels[tunnel].poll_delivery()
+    }
+
+    /// The same, without when it came.
+    #[inline]
     pub fn poll_deliver(&mut self, tunnel: usize) -> Option<T> {
         self.tunnels[tunnel].poll_deliver()
     }

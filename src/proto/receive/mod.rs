@@ -18,6 +18,7 @@ use passage::Passage;
 use reorder::{Insertion, REORDER_CAPACITY, Reorder};
 use repair::Repair;
 
+use super::histogram::TimeHistogram;
 use super::seq;
 use super::stats::DropReason;
 use super::time::Instant;
@@ -49,8 +50,6 @@ pub struct ReceiveCounters {
     pub lost: u64,
     /// Frames that were made up from parities.
     pub restored: u64,
-    /// The longest that a frame was held.
-    pub hold_max: Duration,
 }
 
 /// A fault made on purpose, for the simulator's oracle to find: an alarm that never rings proves nothing.
@@ -96,6 +95,8 @@ pub struct Receiver<T> {
     bursts: [BurstMeter; UPLINKS_MAX],
     /// The number of the frame that has just been taken.
     taken: Option<u64>,
+    /// Frames with lower numbers were sent when there was no order to keep: they are not waited for, and wait for none.
+    ordered_from: u64,
     live: UplinkSet,
     announced: Option<u64>,
     /// One past the highest number seen.
@@ -104,6 +105,8 @@ pub struct Receiver<T> {
     late: u64,
     /// Without a window: numbers that have been passed without a frame and not been seen since.
     missing_unordered: u64,
+    /// What was lost before order was begun to be kept, or not to be kept any more, less what is counted so now.
+    lost_otherwise: i64,
 }
 
 impl<T> Receiver<T> {
@@ -127,12 +130,14 @@ impl<T> Receiver<T> {
             newest: [None; UPLINKS_MAX],
             bursts: [BurstMeter::default(); UPLINKS_MAX],
             taken: None,
+            ordered_from: 0,
             live: UplinkSet::EMPTY,
             announced: None,
             end: 0,
             reordered: 0,
             late: 0,
             missing_unordered: 0,
+            lost_otherwise: 0,
         }
     }
 
@@ -146,6 +151,7 @@ impl<T> Receiver<T> {
     pub fn restart(&mut self, now: Instant) {
         self.reorder.restart(now, 0);
         self.begun = false;
+        self.ordered_from = 0;
         self.announced = None;
         self.passages = [const { None }; UPLINKS_MAX];
         self.newest = [None; UPLINKS_MAX];
@@ -156,9 +162,30 @@ impl<T> Receiver<T> {
         self.parities = Once::default();
     }
 
-    /// Frames are held for so long from now on.
-    pub fn set_window(&mut self, window: Option<Duration>) {
+    /// Frames are held for so long from now on, or not at all.
+    pub fn set_window(&mut self, now: Instant, window: Option<Duration>) {
+        if self.window.is_some() == window.is_some() {
+            self.window = window;
+            return;
+        }
+        let lost_before = self.lost_otherwise.saturating_add_unsigned(self.lost_in_this_order());
+        self.reorder.restart(now, self.end);
+        // What is under way came out of order until now, and was not held; nothing of it is to be lost by that.
+        self.ordered_from = self.end;
         self.window = window;
+        self.recovery_hold = None;
+        self.lost_otherwise = lost_before.saturating_sub_unsigned(self.lost_in_this_order());
+    }
+
+    /// How long frames are held at most; `None` if they are not.
+    #[must_use]
+    pub const fn window(&self) -> Option<Duration> {
+        self.window
+    }
+
+    /// What is lost, as it is counted with a window or without.
+    fn lost_in_this_order(&self) -> u64 {
+        if self.window.is_some() { self.reorder.given_up().saturating_sub(self.late) } else { self.missing_unordered }
     }
 
     /// Whether the sender sends again what is lost, so that it must be waited for: for the window; of a long one, less the
@@ -284,7 +311,7 @@ impl<T> Receiver<T> {
         let taken = match self.dedup.check(sequence, uplink) {
             #[cfg(test)]
             Seen::Copy | Seen::Repeated if self.sabotage == Some(Sabotage::DeliverDuplicates) => {
-                self.reorder.bypass(frame);
+                self.reorder.bypass(now, frame);
                 Ok(())
             }
             Seen::Fresh => self.take(now, uplink, sequence, frame),
@@ -319,7 +346,7 @@ impl<T> Receiver<T> {
         }
         #[cfg(test)]
         if self.sabotage == Some(Sabotage::IgnoreOrder) {
-            self.reorder.bypass(frame);
+            self.reorder.bypass(now, frame);
             return Ok(());
         }
         self.insert(now, sequence, frame)
@@ -327,8 +354,8 @@ impl<T> Receiver<T> {
 
     #[inline]
     fn insert(&mut self, now: Instant, sequence: u64, frame: T) -> Result<(), DropReason> {
-        if self.window.is_none() {
-            self.reorder.bypass(frame);
+        if self.window.is_none() || sequence < self.ordered_from {
+            self.reorder.bypass(now, frame);
             return Ok(());
         }
         match self.reorder.insert(now, sequence, frame) {
@@ -375,9 +402,9 @@ impl<T> Receiver<T> {
         Some(self.gap_closes_at(now).map_or(expiry, |passed| passed.min(expiry)))
     }
 
-    /// The next frame to deliver.
+    /// The next frame to deliver, and when it came.
     #[inline]
-    pub fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<(T, Instant)> {
         self.reorder.pop()
     }
 
@@ -390,17 +417,14 @@ impl<T> Receiver<T> {
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> ReceiveCounters {
-        let lost = if self.window.is_some() {
-            self.reorder.given_up().saturating_sub(self.late)
-        } else {
-            self.missing_unordered
-        };
-        ReceiveCounters {
-            reordered: self.reordered,
-            lost,
-            restored: self.restored,
-            hold_max: self.reorder.held_longest(),
-        }
+        let lost = self.lost_otherwise.saturating_add_unsigned(self.lost_in_this_order()).max(0).unsigned_abs();
+        ReceiveCounters { reordered: self.reordered, lost, restored: self.restored }
+    }
+
+    /// How long frames have been held.
+    #[must_use]
+    pub const fn holds(&self) -> &TimeHistogram {
+        self.reorder.holds()
     }
 
     /// How long a frame is held at most.
@@ -501,7 +525,7 @@ mod tests {
 
     fn feed(receiver: &mut Receiver<u32>, milliseconds: u64, by: u8, sequence: u32) -> Vec<u32> {
         let _ = receiver.on_frame(at(milliseconds), uplink(by), sequence, sequence);
-        std::iter::from_fn(|| receiver.pop()).collect()
+        std::iter::from_fn(|| receiver.pop()).map(|(frame, _)| frame).collect()
     }
 
     #[test]
@@ -519,7 +543,8 @@ mod tests {
         assert_eq!(feed(&mut receiver, 2, 0, 103), [0_u32; 0]);
         assert_eq!(feed(&mut receiver, 26, 1, 100), [100, 101]);
         assert_eq!(feed(&mut receiver, 27, 1, 102), [102, 103]);
-        assert_eq!(receiver.counters().hold_max, Duration::from_millis(25));
+        let longest = receiver.holds().max().as_secs_f64() * 1e3;
+        assert!((24.7..25.3).contains(&longest), "{longest}");
     }
 
     #[test]
@@ -527,7 +552,7 @@ mod tests {
         let mut receiver = receiver();
         assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
         receiver.on_announcement(at(5), uplink(1), 102);
-        assert_eq!(receiver.pop(), Some(101));
+        assert_eq!(receiver.pop().map(|(frame, _)| frame), Some(101));
     }
 
     #[test]
@@ -547,10 +572,10 @@ mod tests {
         assert_eq!(feed(&mut receiver, 1, 0, 101), [0_u32; 0]);
         assert_eq!(receiver.next_timeout(at(1)), Some(at(41)));
         receiver.on_timeout(at(41));
-        assert_eq!(receiver.pop(), Some(101));
+        assert_eq!(receiver.pop().map(|(frame, _)| frame), Some(101));
         assert_eq!(feed(&mut receiver, 42, 0, 103), [0_u32; 0]);
         receiver.set_live(at(60), UplinkSet::only(uplink(0)));
-        assert_eq!(receiver.pop(), Some(103));
+        assert_eq!(receiver.pop().map(|(frame, _)| frame), Some(103));
     }
 
     #[test]
@@ -564,7 +589,7 @@ mod tests {
         assert_eq!(feed(&mut receiver, 10, 0, 105), [0_u32; 0]);
         assert_eq!(receiver.next_timeout(at(10)), Some(at(15)));
         receiver.on_timeout(at(15));
-        assert_eq!(receiver.pop(), Some(105));
+        assert_eq!(receiver.pop().map(|(frame, _)| frame), Some(105));
     }
 
     #[test]
@@ -587,7 +612,7 @@ mod tests {
             assert_eq!(receiver.on_frame(at(1), uplink(0), 100 + (1 << 21), 0), Err(DropReason::FarAhead));
             feed(&mut receiver, 1, 0, forged);
             receiver.on_timeout(at(1 + 40));
-            assert_eq!(receiver.pop(), Some(forged));
+            assert_eq!(receiver.pop().map(|(frame, _)| frame), Some(forged));
             let mended = (3..10).find(|probe| receiver.on_announcement(at(probe * 20), uplink(0), 110));
             assert_eq!(mended, Some(7), "the second probe that says so a tenth of a second later");
             assert_eq!(feed(&mut receiver, 141, 0, 110), [110]);
@@ -616,9 +641,6 @@ mod tests {
         assert_eq!(receiver.counters().lost, 1);
         assert_eq!(feed(&mut receiver, 2, 1, 8), [8]);
         assert_eq!(feed(&mut receiver, 3, 1, 8), [0_u32; 0]);
-        assert_eq!(
-            receiver.counters(),
-            ReceiveCounters { reordered: 1, lost: 0, restored: 0, hold_max: Duration::ZERO }
-        );
+        assert_eq!(receiver.counters(), ReceiveCounters { reordered: 1, lost: 0, restored: 0 });
     }
 }

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::proto::histogram::TimeHistogram;
 use crate::proto::time::Instant;
 
 /// The most frames between the next one due and the newest one held; a power of two. At 1,400 bytes this is 45 ms
@@ -49,9 +50,10 @@ pub struct Reorder<T> {
     held: usize,
     /// Held frames in the order they arrived, and some that have been released meanwhile.
     arrivals: VecDeque<(u64, Instant)>,
-    ready: VecDeque<T>,
+    /// Frames in order, each with when it came.
+    ready: VecDeque<(T, Instant)>,
     given_up: u64,
-    held_longest: Duration,
+    holds: TimeHistogram,
 }
 
 impl<T> Reorder<T> {
@@ -65,7 +67,7 @@ impl<T> Reorder<T> {
             arrivals: VecDeque::with_capacity(REORDER_CAPACITY + 1),
             ready: VecDeque::with_capacity(REORDER_CAPACITY + 1),
             given_up: 0,
-            held_longest: Duration::ZERO,
+            holds: TimeHistogram::default(),
         }
     }
 
@@ -96,10 +98,10 @@ impl<T> Reorder<T> {
         self.given_up
     }
 
-    /// The longest that a frame has been held, since the start.
+    /// How long frames have been held, since the start.
     #[must_use]
-    pub const fn held_longest(&self) -> Duration {
-        self.held_longest
+    pub const fn holds(&self) -> &TimeHistogram {
+        &self.holds
     }
 
     /// Takes in frame number `sequence`, which must not be inserted twice while it is held.
@@ -109,7 +111,7 @@ impl<T> Reorder<T> {
             return Insertion::Late;
         }
         if sequence == self.next {
-            self.ready.push_back(item);
+            self.bypass(now, item);
             self.next += 1;
             self.release_run(now);
             return Insertion::Released;
@@ -168,16 +170,17 @@ impl<T> Reorder<T> {
         self.oldest_held().map(|(_, arrived)| arrived + window)
     }
 
-    /// The next frame in order.
+    /// The next frame in order, and when it came.
     #[inline]
-    pub fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<(T, Instant)> {
         self.ready.pop_front()
     }
 
-    /// Lets `item` through without regard to order.
+    /// Lets `item`, which has just come, through without regard to order.
     #[inline]
-    pub fn bypass(&mut self, item: T) {
-        self.ready.push_back(item);
+    pub fn bypass(&mut self, now: Instant, item: T) {
+        self.holds.record(Duration::ZERO);
+        self.ready.push_back((item, now));
     }
 
     fn oldest_held(&mut self) -> Option<(u64, Instant)> {
@@ -200,8 +203,8 @@ impl<T> Reorder<T> {
         match self.ring[ring_index(self.next)].take() {
             Some(held) => {
                 self.held -= 1;
-                self.held_longest = self.held_longest.max(now.since(held.arrived));
-                self.ready.push_back(held.item);
+                self.holds.record(now.since(held.arrived));
+                self.ready.push_back((held.item, held.arrived));
             }
             None => self.given_up += 1,
         }
@@ -224,7 +227,7 @@ mod tests {
     }
 
     fn drain(reorder: &mut Reorder<u64>) -> Vec<u64> {
-        std::iter::from_fn(|| reorder.pop()).collect()
+        std::iter::from_fn(|| reorder.pop()).map(|(item, _)| item).collect()
     }
 
     #[test]
@@ -236,7 +239,8 @@ mod tests {
         assert_eq!(reorder.insert(at(2), 10, 10), Insertion::Released);
         assert_eq!(drain(&mut reorder), [10, 11, 12]);
         assert_eq!(reorder.insert(at(3), 11, 11), Insertion::Late);
-        assert_eq!(reorder.held_longest(), Duration::from_millis(2));
+        assert!((1.98..2.02).contains(&(reorder.holds().max().as_secs_f64() * 1e3)));
+        assert_eq!(reorder.holds().count(), 3);
     }
 
     #[test]

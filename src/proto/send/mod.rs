@@ -45,12 +45,12 @@ use protection::Protection;
 use queue::{Kind, Queue, Waiting};
 use redundancy::Rule;
 use reserve::Reserve;
-use route::{Limits, Route};
+use route::Route;
 use shares::Shares;
 
 use super::time::Instant;
 use super::uplink::recent::RecentLeast;
-use super::uplink::{UPLINKS_MAX, UplinkId, UplinkSet};
+use super::uplink::{Limits, UPLINKS_MAX, UplinkId, UplinkSet};
 
 /// As long as the peer has not said how long it holds frames.
 const HOLD_UNKNOWN: Duration = Duration::from_millis(250);
@@ -217,6 +217,22 @@ impl<F> Sender<F> {
     pub fn set_terms(&mut self, uplink: UplinkId, terms: Terms) {
         self.routes[uplink.index()].limits = terms.limits;
         self.shares.set_weight(uplink, terms.weight);
+    }
+
+    /// From now on frames go by two uplinks that a rule of these is about.
+    pub fn set_redundancy(&mut self, redundancy: Vec<Rule>) {
+        self.redundancy = redundancy;
+    }
+
+    /// Takes the frame out whose turn it is, and its length in bytes: it goes by the rules of another mode.
+    pub fn take_waiting(&mut self) -> Option<(F, u32)> {
+        self.queue.pop().map(|waiting| (waiting.frame, waiting.length))
+    }
+
+    /// An uplink is gone for good, and another may come in its place.
+    pub fn forget_uplink(&mut self, uplink: UplinkId) {
+        self.routes[uplink.index()].forget();
+        self.set_terms(uplink, Terms { limits: Limits::default(), weight: 1 });
     }
 
     /// A frame with these headers has been read from the TAP. Returns whether one was dropped for it.

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::capacity::{Capacity, Load};
 use super::peer_time::{PeerTime, Transit};
 use crate::proto::time::{Instant, nanos};
-use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::recent::RecentLeast;
+use crate::proto::uplink::{Limits, UplinkId};
 
 /// How long the shortest transit is remembered, twice this at most, and by how much longer by each uplink than by the one
 /// before it.
@@ -39,15 +39,6 @@ const REORDERING_HALF_LIFE: Duration = Duration::from_secs(2);
 const UNHEARD_FOR: Duration = Duration::from_millis(200);
 /// The same, in bytes, for an uplink that is believed to carry next to nothing.
 const UNHEARD_BYTES: u64 = 8 * 1514;
-
-/// The limits that the user has set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of frame per second at most.
-    pub rate_max: Option<u64>,
-    /// Whether it is to be used only where the others do not suffice.
-    pub is_metered: bool,
-}
 
 /// One uplink, as the sender sees it.
 #[derive(Clone, Debug, Default)]

@@ -165,6 +165,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_explore(now));
         self.drops.add_many(DropReason::TooLate, sender.counters().too_late - dropped_before);
+        self.succeed(now);
     }
 
     /// The peer says what has come of our frames.
@@ -242,7 +243,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let (feedback, has_gap) = self.receiver.feedback(now);
         let goes_twice = self.feedback_clock.on_report(now, has_gap);
-        let standing = Standing::of(&self.uplinks, self.known).sparing(self.resting(now));
+        let standing = Standing::of(&self.uplinks, self.known.without(self.leaving)).sparing(self.resting(now));
         let [first, second] = standing.two_best_by_round_trip();
         let alarmed = self.alarmed(now, Duration::from_micros(feedback.hold_micros.into()));
         let by: UplinkSet = first.into_iter().chain(second.filter(|_| goes_twice)).chain(alarmed.iter()).collect();
@@ -258,7 +259,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// Has the window follow what the uplinks are like, if it is to: the time between the fastest and the slowest way,
     /// their jitter, and what the peer needs to send again what is lost.
-    pub(super) fn follow_window(&mut self) {
+    pub(super) fn follow_window(&mut self, now: Instant) {
         let Some(longest) = self.window_max else { return };
         let measured = || self.heard.iter().map(|uplink| &self.uplinks[uplink.index()].measurements);
         let transits = || measured().filter_map(|measurements| measurements.transit());
@@ -272,7 +273,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         // Up at once, and down slowly: what was needed a moment ago may be needed again.
         let window = wanted.max(self.window_now - self.window_now / 64).clamp(WINDOW_MIN.min(longest), longest);
         self.window_now = window;
-        self.receiver.set_window(Some(window));
+        self.receiver.set_window(now, Some(window));
         self.on_peer_mode(self.peer_flags);
     }
 }

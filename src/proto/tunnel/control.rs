@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::peer::Verdict;
 use super::{Arrival, CONTROLS_WAITING_MAX, ControlTransmit, Event, Frame, Payload, Role, State, Tunnel, Uplink};
 use crate::proto::send::Terms;
-use crate::proto::send::route::Limits;
 use crate::proto::seq;
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::time::{Instant, nanos};
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::monitor::Echo;
 use crate::proto::uplink::state::Reason;
 use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
@@ -207,6 +207,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let limits = Limits { rate_max: None, is_metered: probe.flags.is_metered };
             self.outbound.set_terms(uplink, Terms { limits, weight: probe.weight });
             self.set_spent(now, uplink, probe.flags.is_spent);
+            self.on_uplink_leaves(now, uplink, probe.flags.leaves);
         }
         let reply =
             Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
@@ -265,7 +266,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let is_box = self.role == Role::Box;
             let is_metered = is_box && self.outbound.is_metered(uplink);
             let is_spent = is_box && self.spent.contains(uplink);
-            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent };
+            let leaves = is_box && self.leaving.contains(uplink);
+            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent, leaves };
             let probe = Message::Probe { next_in_micros, sent_packets, weight, name, flags };
             self.say(now, uplink, &probe);
         }
@@ -278,6 +280,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if self.role == Role::Box {
             return;
         }
+        self.forget_left_uplinks(now);
         for uplink in self.attached().iter() {
             let of_uplink = &mut self.uplinks[uplink.index()];
             if of_uplink.state() == State::Down && of_uplink.is_silent_for(now, PATH_FORGOTTEN_AFTER) {
@@ -314,7 +317,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             peer_epoch: self.peer.current(),
             sent_at: now.as_nanos(),
             next_sequence: seq::truncate(self.next_sequence),
-            heard: self.heard,
+            // The peer is to send nothing by an uplink that is to be used no more.
+            heard: self.heard.without(self.leaving),
             tap_mtu: self.tap_mtu,
         };
         let counter = self.next_control;

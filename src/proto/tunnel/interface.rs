@@ -7,10 +7,10 @@ use bytes::{Buf, Bytes};
 
 use crate::proto::receive::ReceiveCounters;
 use crate::proto::scheduler::SchedulerConfig;
-use crate::proto::send::route::Limits;
 use crate::proto::seq;
 use crate::proto::session::cipher::Cipher;
 use crate::proto::stats::{DropCounters, Traffic};
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::state::Transition;
 use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
 use crate::proto::wire::control::{ControlBytes, ParityBytes};
@@ -70,6 +70,17 @@ pub enum Role {
     Box,
     /// Learns the uplinks from the box's probes.
     Gateway,
+}
+
+impl Role {
+    /// The program that is this end.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Box => "braid-box",
+            Self::Gateway => "braid-gateway",
+        }
+    }
 }
 
 /// One uplink as the box's user named it.

@@ -10,6 +10,7 @@
 //! `now` never goes back.
 
 mod adaptive;
+mod change;
 mod control;
 mod interface;
 pub mod peer;
@@ -17,21 +18,27 @@ mod probe_clock;
 mod spent;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use adaptive::WINDOW_MIN;
 use adaptive::{Outbound, RESENDS_WAITING_MAX};
+use change::Successor;
 pub use interface::{
     Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, Role, Settings,
     UplinkSettings,
 };
 use peer::Peer;
 use probe_clock::ProbeClock;
+use watch::Watch;
+pub use watch::Watched;
 
+use super::histogram::TimeHistogram;
 use super::receive::Receiver;
 use super::receive::feedback::FeedbackClock;
+use super::scheduler::Mode;
 use super::scheduler::standing::Standing;
 use super::send::Resend;
 use super::send::Terms;
@@ -41,7 +48,7 @@ use super::stats::{DropCounters, DropReason, Traffic};
 use super::time::Instant;
 use super::uplink::monitor::Uplink;
 use super::uplink::state::{Reason, State, Transition};
-use super::uplink::{UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
+use super::uplink::{Limits, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 use super::wire::control::ProbeFlags;
 use super::wire::{self, Datagram, FRAME_HEADER_LENGTH, FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX};
 
@@ -67,6 +74,8 @@ pub struct Tunnel<T, F = T> {
     /// The uplinks that have ever had something to send by: most tunnels have few, and a wake-up should not have to
     /// look at all that there could be.
     known: UplinkSet,
+    /// Those of them that are to be used no more.
+    leaving: UplinkSet,
     paths: [Option<Path>; UPLINKS_MAX],
     /// The uplinks on which the peer is heard.
     heard: UplinkSet,
@@ -81,6 +90,9 @@ pub struct Tunnel<T, F = T> {
     next_control: u64,
     next_sequence: u64,
     outbound: Outbound<F>,
+    successor: Option<Successor>,
+    mode: Mode,
+    watch: Option<Box<Watch>>,
     receiver: Receiver<T>,
     feedback_clock: FeedbackClock,
     /// What the peer's newest probe said of what it does.
@@ -110,7 +122,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let uplinks = std::array::from_fn(|index| {
             let named = settings.uplinks.get(index);
             let (name, weight) = named.map_or((UplinkName::default(), 1), |uplink| (uplink.name, uplink.weight));
-            Uplink::new(now, name, weight, settings.probe_interval)
+            let limits = named.map_or(Limits::default(), |uplink| uplink.limits);
+            let mut uplink = Uplink::new(now, name, weight, settings.probe_interval);
+            uplink.limits = limits;
+            uplink
         });
         let mut outbound = Outbound::new(now, &settings.scheduler, seq::begin(settings.first_sequence));
         for (uplink, named) in UplinkId::all().zip(&settings.uplinks) {
@@ -125,6 +140,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             peer_word_at: 0,
             uplinks,
             known: UplinkSet::EMPTY,
+            leaving: UplinkSet::EMPTY,
             paths: [None; UPLINKS_MAX],
             heard: UplinkSet::EMPTY,
             spent: UplinkSet::EMPTY,
@@ -135,6 +151,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             next_control: 1,
             next_sequence: seq::begin(settings.first_sequence),
             outbound,
+            successor: None,
+            mode: settings.scheduler.mode,
+            watch: None,
             receiver: Receiver::new(settings.window),
             feedback_clock: FeedbackClock::new(now),
             peer_flags: ProbeFlags::default(),
@@ -223,7 +242,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// Frame number `sequence` has come, and is the peer's.
     #[inline]
     pub fn handle_received_frame(&mut self, now: Instant, arrival: Arrival, sequence: u32, frame: T) {
-        if let Err(reason) = self.on_frame(now, arrival, sequence, frame) {
+        if self.watch.is_some() {
+            self.watch_begin(self.uplink_of(arrival), sequence, &frame);
+        }
+        let taken = self.on_frame(now, arrival, sequence, frame);
+        self.watch_end(taken.err());
+        if let Err(reason) = taken {
             self.drops.add(reason);
         }
     }
@@ -303,7 +327,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.report_frames(now);
         if now >= self.probe_clock.next() {
             self.forget_silent_paths(now);
-            self.follow_window();
+            self.follow_window(now);
             self.probe_all(now);
         }
     }
@@ -396,9 +420,15 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     /// The next frame to write to the TAP.
     #[inline]
     pub fn poll_deliver(&mut self) -> Option<T> {
-        let frame = self.receiver.pop()?;
+        self.poll_delivery().map(|(frame, _)| frame)
+    }
+
+    /// The next frame to write to the TAP, and when it came.
+    #[inline]
+    pub fn poll_delivery(&mut self) -> Option<(T, Instant)> {
+        let (frame, came_at) = self.receiver.pop()?;
         self.delivered.add(frame.bytes().len());
-        Some(frame)
+        Some((frame, came_at))
     }
 
     /// The next event to log, and how many were lost before it because nobody asked.
@@ -450,6 +480,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.peer.own()
     }
 
+    /// How long received frames have been held to restore order.
+    #[must_use]
+    pub const fn holds(&self) -> &TimeHistogram {
+        self.receiver.holds()
+    }
+
     /// How many frames are held to restore order.
     #[must_use]
     pub const fn held(&self) -> usize {
@@ -499,7 +535,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     fn refresh_scheduler(&mut self, now: Instant) {
-        let standing = Standing::of(&self.uplinks, self.known);
+        let standing = Standing::of(&self.uplinks, self.known.without(self.leaving));
         self.outbound.refresh(&standing, self.spent);
         // Where they are all that is left, they are used as any others, and must be known as well.
         let spared = if standing.best.without(self.spent).is_empty() { UplinkSet::EMPTY } else { self.spent };

@@ -33,6 +33,13 @@ impl ProbeClock {
         Self { busy_interval, interval: busy_interval, interval_since: now, next, busy_until, spared_next: now }
     }
 
+    /// Beats every `busy_interval` while frames flow from now on, and now.
+    pub fn set_busy_interval(&mut self, now: Instant, busy_interval: Duration) {
+        self.busy_interval = busy_interval;
+        self.interval = busy_interval;
+        self.change_pace(now);
+    }
+
     /// When the next beat is due.
     #[must_use]
     pub const fn next(&self) -> Instant {

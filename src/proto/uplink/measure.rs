@@ -81,15 +81,23 @@ pub struct Measurements {
 
 impl Measurements {
     /// A probe of the peer has come: `sent_at` by its clock, when it had sent `sent_packets` frames on this uplink,
-    /// of which `received_packets` have come.
-    pub fn on_probe(&mut self, now: Instant, sent_at: u64, sent_packets: u64, received_packets: u64) {
+    /// of which `received_packets` have come. Returns by how much its transit differs from that of the one before.
+    pub fn on_probe(
+        &mut self,
+        now: Instant,
+        sent_at: u64,
+        sent_packets: u64,
+        received_packets: u64,
+    ) -> Option<Duration> {
         let transit = now.as_nanos().wrapping_sub(sent_at).cast_signed();
-        if let Some(previous) = self.transit.replace(transit) {
+        let previous = self.transit.replace(transit);
+        let difference = previous.map(|previous| transit.wrapping_sub(previous).unsigned_abs());
+        if let Some(difference) = difference {
             // RFC 3550 §6.4.1: J += (|D| - J) / 16.
-            let difference = transit.wrapping_sub(previous).unsigned_abs();
             self.jitter_nanos = self.jitter_nanos - self.jitter_nanos / 16 + difference / 16;
         }
         self.loss_receiving.on_checkpoint(Checkpoint { when: now, sent: sent_packets, received: received_packets });
+        difference.map(Duration::from_nanos)
     }
 
     /// A probe of ours, sent at `probe_sent_at` after `sent_packets` frames, has been answered; the peer had received

@@ -14,6 +14,15 @@ pub const UPLINKS_MAX: usize = 16;
 /// The longest uplink name, in bytes; as long as an interface name, so that the default always fits.
 pub const UPLINK_NAME_MAX: usize = 15;
 
+/// The limits that the user has set for an uplink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of frame per second at most.
+    pub rate_max: Option<u64>,
+    /// Whether it is to be used only where the others do not suffice.
+    pub is_metered: bool,
+}
+
 /// The name of an uplink: 1 to 15 ASCII letters, digits, `-`, `_`, `.` and `@`.
 ///
 /// Held inline, because it travels in probes.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::UplinkName;
 use super::measure::Measurements;
 use super::state::{Reason, Signs, State, StateMachine, Transition};
+use super::{Limits, UplinkName};
+use crate::proto::histogram::TimeHistogram;
 use crate::proto::seq;
 use crate::proto::stats::Traffic;
 use crate::proto::time::Instant;
@@ -32,6 +33,15 @@ pub struct Echo {
     pub sent_packets: u64,
 }
 
+/// How long things took by an uplink.
+#[derive(Clone, Debug, Default)]
+pub struct UplinkTimes {
+    /// Round trips of probes.
+    pub round_trip: TimeHistogram,
+    /// By how much the transit of a probe of the peer differs from that of the one before.
+    pub delay_variation: TimeHistogram,
+}
+
 /// One uplink.
 #[derive(Clone, Debug)]
 pub struct Uplink {
@@ -39,12 +49,16 @@ pub struct Uplink {
     pub name: UplinkName,
     /// Its share in `balance-rr`.
     pub weight: u8,
+    /// How far it may be used, as the user has said (at the box).
+    pub limits: Limits,
     /// Frames sent by it.
     pub sent: Traffic,
     /// Frames received by it.
     pub received: Traffic,
     /// What is measured of it.
     pub measurements: Measurements,
+    /// How long things took by it, since it was attached first.
+    pub times: Option<Box<UplinkTimes>>,
     state: StateMachine,
     /// Whether there is a socket, or an address, to send by.
     attached: bool,
@@ -67,9 +81,11 @@ impl Uplink {
         Self {
             name,
             weight,
+            limits: Limits::default(),
             sent: Traffic::default(),
             received: Traffic::default(),
             measurements: Measurements::default(),
+            times: None,
             state: StateMachine::new(now),
             attached: false,
             heard_at: None,
@@ -81,6 +97,13 @@ impl Uplink {
             newest_counter: None,
             is_of_peer: false,
         }
+    }
+
+    /// Another takes its place, and its number on the wire. What has been counted stays, since the peer reckons with it; and
+    /// so does which messages are old.
+    pub fn replace(&mut self, now: Instant, name: UplinkName, weight: u8, probe_interval: Duration) {
+        let Self { sent, received, newest_counter, .. } = *self;
+        *self = Self { sent, received, newest_counter, ..Self::new(now, name, weight, probe_interval) };
     }
 
     /// Its state.
@@ -104,6 +127,7 @@ impl Uplink {
     /// There is something to send by now.
     pub fn attach(&mut self) {
         self.attached = true;
+        self.times.get_or_insert_default();
     }
 
     /// There is nothing to send by any more, nor to hear by.
@@ -162,12 +186,18 @@ impl Uplink {
     /// A probe came; `next_in` is what it announces.
     pub fn on_probe(&mut self, now: Instant, echo: Echo, next_in: Duration) {
         self.peer_interval = next_in.min(PEER_INTERVAL_MAX);
-        self.measurements.on_probe(now, echo.sent_at, echo.sent_packets, self.received.packets);
+        let variation = self.measurements.on_probe(now, echo.sent_at, echo.sent_packets, self.received.packets);
+        if let (Some(variation), Some(times)) = (variation, &mut self.times) {
+            times.delay_variation.record(variation);
+        }
     }
 
     /// A probe of ours was answered.
     pub fn on_reply(&mut self, now: Instant, probe_sent_at: Instant, sent_packets: u64, received: Traffic) {
         self.measurements.on_reply(now, probe_sent_at, sent_packets, received);
+        if let Some(times) = &mut self.times {
+            times.round_trip.record(now.since(probe_sent_at));
+        }
         self.confirmed_at = Some(now);
         self.answered_probe_sent_at = self.answered_probe_sent_at.max(Some(probe_sent_at));
     }

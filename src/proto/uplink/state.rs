@@ -82,6 +82,8 @@ pub enum Reason {
     PeerLeft,
     /// The peer has started anew.
     PeerRestarted,
+    /// The user uses it no more.
+    Removed,
 }
 
 impl fmt::Display for Reason {
@@ -100,6 +102,7 @@ impl fmt::Display for Reason {
             Self::Reopened => write!(f, "its socket is new"),
             Self::PeerLeft => write!(f, "the peer has stopped"),
             Self::PeerRestarted => write!(f, "the peer has restarted"),
+            Self::Removed => write!(f, "it is used no more"),
         }
     }
 }

@@ -75,21 +75,24 @@ pub struct ProbeFlags {
     pub protects: bool,
     /// The uplink is to be used only where no other can be.
     pub is_spent: bool,
+    /// The uplink is to be used no more.
+    pub leaves: bool,
 }
 
 impl ProbeFlags {
     const fn bits(self) -> u8 {
-        let Self { wants_feedback, recovers, is_metered, protects, is_spent } = self;
+        let Self { wants_feedback, recovers, is_metered, protects, is_spent, leaves } = self;
         wants_feedback as u8
             | (recovers as u8) << 1
             | (is_metered as u8) << 2
             | (protects as u8) << 3
             | (is_spent as u8) << 4
+            | (leaves as u8) << 5
     }
 
     /// `None` if there are others among them.
     const fn from_bits(bits: u8) -> Option<Self> {
-        if bits >> 5 != 0 {
+        if bits >> 6 != 0 {
             return None;
         }
         Some(Self {
@@ -98,6 +101,7 @@ impl ProbeFlags {
             is_metered: bits & 4 != 0,
             protects: bits & 8 != 0,
             is_spent: bits & 16 != 0,
+            leaves: bits & 32 != 0,
         })
     }
 }
@@ -399,7 +403,7 @@ mod tests {
 
     fn any_message() -> impl Strategy<Value = Message> {
         prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..32).prop_map(
+            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..64).prop_map(
                 |(next_in_micros, sent_packets, weight, name, flags)| Message::Probe {
                     next_in_micros,
                     sent_packets,

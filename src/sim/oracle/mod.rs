@@ -64,6 +64,7 @@ impl Oracle {
     pub fn new(ends: &[EndPlan; 2], clocks: [Instant; 2], tap_mtu: u16, rekey_interval: Option<Duration>) -> Self {
         let receiver = |end: usize| Receiver {
             window: ends[end].window,
+            window_least: ends[end].window,
             window_follows: ends[end].window_follows,
             peer_mode: ends[1 - end].scheduler.mode,
             life: 0,
@@ -191,6 +192,14 @@ impl Oracle {
         self.check(is_lawful && !chosen.is_empty() && is_within(chosen, attached), || {
             format!("{} sends by {chosen:?}, where {attached:?} are attached and {up:?} are up", mode.name())
         })
+    }
+
+    /// An end holds frames for so long at most from now on.
+    pub fn on_window(&mut self, end: usize, window: Duration) {
+        let receiver = &mut self.receivers[end];
+        receiver.window = receiver.window.max(Some(window));
+        // It may follow what the uplinks require.
+        receiver.window_least = receiver.window_least.map(|least| least.min(window));
     }
 
     /// A datagram is about to be handed to an end.

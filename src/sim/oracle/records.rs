@@ -59,7 +59,9 @@ pub struct Stream {
 /// What is known of one end as a receiver.
 #[derive(Debug)]
 pub(super) struct Receiver {
+    /// The longest that it has had, and the shortest.
     pub(super) window: Option<Duration>,
+    pub(super) window_least: Option<Duration>,
     pub(super) window_follows: bool,
     pub(super) peer_mode: Mode,
     /// Counts starts of the process.
@@ -89,7 +91,8 @@ impl Receiver {
     /// How long frames are held at least before what is missing is given up: a sender that sends again what is lost gives
     /// it up so much sooner than the window ends.
     pub(super) fn hold(&self) -> Option<Duration> {
-        let window = if self.window_follows { self.window.map(|window| window.min(WINDOW_MIN)) } else { self.window };
+        let least = self.window_least;
+        let window = if self.window_follows { least.map(|window| window.min(WINDOW_MIN)) } else { least };
         window.map(|window| if self.peer_mode == Mode::Adaptive { window - window / 4 } else { window })
     }
 

@@ -9,6 +9,7 @@
 mod capacity;
 mod cost;
 mod loss;
+mod orders;
 mod outages;
 mod run;
 
@@ -20,8 +21,8 @@ use super::course::{Capacity, Course, CourseEvent, CourseUplink, Happening};
 use super::link::{LinkSettings, Loss, Queue};
 use super::{MILLISECOND, Nanoseconds, SECOND};
 use crate::proto::scheduler::Mode;
-use crate::proto::send::route::Limits;
 use crate::proto::time::nanos;
+use crate::proto::uplink::Limits;
 use crate::proto::uplink::UplinkName;
 use crate::proto::uplink::measure::PartsPerMillion;
 

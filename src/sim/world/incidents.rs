@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::{Step, World};
+use crate::proto::scheduler::SchedulerConfig;
+use crate::proto::tunnel::UplinkSettings;
 use crate::proto::tunnel::peer::epoch;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::Reason;
 use crate::sim::link::LinkSettings;
-use crate::sim::plan::{BOX, DOWN, GATEWAY, Incident, UP};
+use crate::sim::plan::{BOX, DOWN, GATEWAY, Incident, Order, Plan, UP, UplinkPlan};
 use crate::sim::{MILLISECOND, Nanoseconds};
 
 /// Of a clock that works, when the world begins, in milliseconds since 1970.
@@ -23,6 +25,7 @@ impl World {
             Incident::Carrier { uplink, up } => self.lines[uplink].has_carrier = up,
             Incident::CarrierNews { uplink } => return self.learn_carrier(uplink),
             Incident::Spent { uplink, is_spent } => return self.spend(uplink, is_spent),
+            Incident::Order { end, order } => return self.obey(end, order),
             Incident::Rebind { uplink } => self.lines[uplink].port += 1,
             Incident::ClockStep { end, by } => {
                 self.ends[end].clock_ahead += by.as_nanos() as Nanoseconds;
@@ -81,6 +84,36 @@ impl World {
         let Some(tunnel) = self.ends[BOX].tunnel_mut() else { return Ok(()) };
         tunnel.set_spent(clock, Self::id(uplink), is_spent);
         self.drain(BOX)
+    }
+
+    fn obey(&mut self, end: usize, order: Order) -> Step {
+        let clock = self.ends[end].clock(self.now);
+        if let Order::Window(window, _) = order {
+            self.oracle.on_window(end, window);
+        }
+        let settings = |uplink: usize, plan: &Plan| {
+            let UplinkPlan { name, weight, limits, .. } = plan.uplinks[uplink];
+            UplinkSettings { name, weight, limits }
+        };
+        let Some(tunnel) = self.ends[end].tunnel_mut() else { return Ok(()) };
+        match order {
+            Order::Mode(mode) => tunnel.change_mode(clock, &SchedulerConfig::new(mode), mode.probe_interval()),
+            Order::Window(window, follows) => tunnel.change_window(clock, Some(window), follows),
+            // The shell has waited for what was under way when it says so for the second time.
+            Order::Remove(uplink) if tunnel.leaving().contains(Self::id(uplink)) => {
+                tunnel.remove_uplink(clock, Self::id(uplink));
+            }
+            Order::Remove(uplink) => tunnel.retire_uplink(clock, Self::id(uplink)),
+            Order::Add(uplink) => {
+                let added = tunnel.add_uplink(clock, &settings(uplink, &self.plan));
+                assert_eq!(added, Some(Self::id(uplink)), "the world has one line for each number");
+                tunnel.handle_uplink_attached(clock, Self::id(uplink));
+            }
+            Order::Weight(uplink, weight) => {
+                tunnel.change_uplink(clock, Self::id(uplink), weight, self.plan.uplinks[uplink].limits);
+            }
+        }
+        self.drain(end)
     }
 
     pub(super) fn start(&mut self, end: usize) {

@@ -212,12 +212,14 @@ impl World {
 
     /// Sends all that the core wants sent of frames, and remembers what it may want sent again.
     fn drain_frames(&mut self, from: usize) -> Step {
-        let mode = self.plan.ends[from].scheduler.mode;
         while let Some(transmit) = self.ends[from].endpoint.as_mut().and_then(|endpoint| endpoint.poll_frame(0)) {
             let Some((_, number)) = frame::read(&transmit.payload) else {
                 return Err(self.objection(format!("end {from} sends a frame that was never offered")));
             };
             let [attached, up] = self.ends[from].uplinks();
+            // Those of `adaptive` alone are kept; when another mode is to follow, some of them leave yet.
+            let wanted = self.ends[from].tunnel().map_or(Mode::Adaptive, |tunnel| tunnel.mode());
+            let mode = if transmit.is_kept { Mode::Adaptive } else { wanted };
             let up = if mode == Mode::Adaptive { up } else { self.ends[from].affordable(up) };
             self.oracle.on_sent(from, number, mode, transmit.uplinks, [attached, up])?;
             let Some(bytes) = self.encapsulate(from, number, &transmit)? else { continue };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use braid::proto::send::route::Limits;
+use braid::proto::uplink::Limits;
 use braid::proto::uplink::UplinkName;
 use braid::sim::course::{Capacity, Course, CourseEvent, CourseUplink, Happening};
 use braid::sim::draw::SECONDS_MAX;
