@@ -291,3 +291,21 @@ fn a_gateway_that_is_not_found_or_cannot_have_its_port_is_found() {
     let gateway = ward.lab.start_gateway("--plaintext");
     examine().assert("listen", "ok", &["braid-gateway", &gateway.pid().to_string()]);
 }
+
+#[test]
+fn ends_that_run_tell_of_one_another() {
+    let Some(ward) = Ward::open() else { return };
+    let (mut far, near) = ward.lab.start_both("--plaintext");
+    near.await_well(2);
+    let config = format!("control = '{}'\n{UPLINKS}", near.control().display());
+    let well = ward.examine(&config);
+    for (check, word) in [("running end", "braid-box"), ("other end", "is heard"), ("state", "up for"), ("MTU", "1500")]
+    {
+        well.assert(check, "ok", &[word]);
+    }
+    far.kill();
+    await_that("the gateway is missed", || ward.examine(&config).found("other end")["result"] == "fail");
+    ward.examine(&config).assert("other end", "fail", &["not heard by any uplink", "firewall"]);
+    // Of the machine and its uplinks themselves all is well.
+    ward.examine(&config).assert("route", "ok", &[]);
+}

@@ -16,5 +16,6 @@ mod offload;
 mod privileges;
 mod sealed;
 mod streams;
+mod trace;
 mod uplinks;
 mod wire;

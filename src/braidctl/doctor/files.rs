@@ -49,14 +49,13 @@ pub(super) fn usage(path: &Path, access: &Access) -> Finding {
     })
 }
 
-/// Whether control sockets can be made in `folder`.
-pub(super) fn control(folder: &Path, access: &Access) -> Finding {
-    written("control socket", folder, access, |error| {
-        Finding::warn(
-            "control socket",
-            error,
-            "braidctl cannot ask an end without one: let this user write there (RuntimeDirectory=braid), or name another place (control)",
-        )
+/// Whether a control socket can be made at `path`. One that was not asked for (`is_wanted`) is done without.
+pub(super) fn control(path: &Path, is_wanted: bool, access: &Access) -> Finding {
+    written("control socket", path, access, |error| {
+        let verdict = if is_wanted { Finding::fail } else { Finding::warn };
+        let advice = "braidctl cannot ask an end without one: let this user write there (RuntimeDirectory=braid), or name another \
+                      place (control)";
+        verdict("control socket", error, advice.to_owned())
     })
 }
 
@@ -107,7 +106,9 @@ mod tests {
         assert_says(&refused, "usage file", Verdict::Fail, &["/var/lib cannot be written", "Read-only", "usage-file"]);
         let kept = usage(path, &access("/var/lib/braid/braid0.usage", Some(libc::EACCES)));
         assert_says(&kept, "usage file", Verdict::Fail, &["braid0.usage cannot be written", "denied"]);
-        let folder = control(Path::new("/run/braid"), &access("/run", Some(libc::EACCES)));
+        let folder = control(Path::new("/run/braid"), false, &access("/run", Some(libc::EACCES)));
         assert_says(&folder, "control socket", Verdict::Warn, &["/run cannot be written", "RuntimeDirectory"]);
+        let wanted = control(Path::new("/run/b.sock"), true, &access("/run", Some(libc::EACCES)));
+        assert_says(&wanted, "control socket", Verdict::Fail, &["/run/b.sock", "(control)"]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -15,12 +15,11 @@ use super::{ends, files, ways};
 use crate::braidctl::{EndArguments, status};
 use crate::cli::keys::KeyFile;
 use crate::cli::{ReadFiles, Request, SystemFiles, parse_box_with, parse_gateway_with};
-use crate::config::{BoxConfig, BoxSecurity, GatewayConfig, HostPort, InterfaceName, Mtu, UplinkConfig};
+use crate::config::{BoxConfig, BoxSecurity, GatewayConfig, HostPort, InterfaceName, Mtu, ProcessConfig, UplinkConfig};
 use crate::control::{SOCKET_FOLDER, Status, UplinkStatus};
 use crate::io::examine::{self, Interface};
 use crate::proto::session::keys::{KEY_LENGTH, PrivateKey};
-use crate::proto::uplink::Limits;
-use crate::proto::uplink::UplinkName;
+use crate::proto::uplink::{Limits, UplinkName};
 
 const BOX: &str = "braid-box";
 const GATEWAY: &str = "braid-gateway";
@@ -56,9 +55,23 @@ impl Subject {
 
     /// The CPU that the end is to have to itself.
     pub(super) fn pinned_to(&self) -> Option<usize> {
-        match self.configured.as_ref()? {
-            Configured::Box(config) => config.process.cpu,
-            Configured::Gateway(config) => config.process.cpu,
+        self.process()?.cpu
+    }
+
+    fn process(&self) -> Option<&ProcessConfig> {
+        Some(match self.configured.as_ref()? {
+            Configured::Box(config) => &config.process,
+            Configured::Gateway(config) => &config.process,
+        })
+    }
+
+    /// The socket of the end that is meant: the one that is named, or configured, or there, in this order.
+    fn socket(&self, named: Option<&Path>) -> Option<PathBuf> {
+        let configured = self.process().map(|process| process.control.as_ref().map(|control| control.path.clone()));
+        match (named, configured) {
+            (Some(named), _) => Some(named.to_owned()),
+            (None, Some(configured)) => configured.filter(|path| path.exists()),
+            (None, None) => has_sockets(Path::new(SOCKET_FOLDER)).then(PathBuf::new),
         }
     }
 
@@ -96,10 +109,12 @@ impl Subject {
     }
 
     fn ask(&mut self, end: &EndArguments) {
-        if end.control.is_none() && !has_sockets(Path::new(SOCKET_FOLDER)) {
+        let Some(socket) = self.socket(end.control.as_deref()) else {
             self.found.push(Finding::ok("running end", "none here"));
             return;
-        }
+        };
+        let control = Some(socket).filter(|path| !path.as_os_str().is_empty());
+        let end = EndArguments { control, tap: end.tap.clone() };
         self.found.push(match end.connect().and_then(|mut client| status::fetch(&mut client)) {
             Ok(tunnels) => {
                 let process = tunnels
@@ -119,8 +134,7 @@ impl Subject {
     /// All that is to be said of it.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = self.found.clone();
-        let folder = Path::new(SOCKET_FOLDER);
-        findings.push(files::control(folder, &examine::access(folder)));
+        findings.extend(self.control());
         match &self.configured {
             Some(Configured::Box(config)) => findings.extend(self.of_box(config)),
             Some(Configured::Gateway(config)) => findings.push(of_listen(config)),
@@ -128,6 +142,15 @@ impl Subject {
         }
         findings.extend(self.running.iter().map(ends::peer));
         findings
+    }
+
+    /// Whether its control socket can be made; none if it is to have none.
+    fn control(&self) -> Option<Finding> {
+        let (path, is_wanted) = match self.process() {
+            Some(process) => process.control.as_ref().map(|control| (control.path.as_path(), control.is_wanted))?,
+            None => (Path::new(SOCKET_FOLDER), false),
+        };
+        Some(files::control(path, is_wanted, &examine::access(path)))
     }
 
     fn of_box(&self, config: &BoxConfig) -> Vec<Finding> {
@@ -256,7 +279,11 @@ impl Tunnel<'_> {
         smallest_mtu: Option<u32>,
     ) -> UplinkFacts {
         let interface = named(interfaces, &config.device);
-        let way = (!self.gateways.is_empty() && interface.is_some()).then(|| examine::way(config, &self.gateways));
+        let index = index_of(interfaces, &config.device).filter(|_| !self.gateways.is_empty());
+        let way = index.map(|index| {
+            let way = examine::way(config, &self.gateways)?;
+            examine::has_route(way, index).map(|()| way)
+        });
         let open = way.as_ref().and_then(|way| way.as_ref().ok()).copied();
         let is_filtered = open.filter(|way| way.gateway.is_ipv4());
         let returns_by = open.and_then(|way| interfaces.get(&examine::returns_by(way).ok()?));
@@ -296,8 +323,12 @@ impl Tunnel<'_> {
     }
 }
 
+fn index_of(interfaces: &BTreeMap<u32, Interface>, device: &InterfaceName) -> Option<u32> {
+    interfaces.iter().find(|(_, interface)| interface.name == device.as_str()).map(|(index, _)| *index)
+}
+
 fn named<'a>(interfaces: &'a BTreeMap<u32, Interface>, device: &InterfaceName) -> Option<&'a Interface> {
-    interfaces.values().find(|interface| interface.name == device.as_str())
+    interfaces.get(&index_of(interfaces, device)?)
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ mod rtnetlink;
 
 pub use kernel::{LockableMemory, RingFacts, ScratchTap, refused_offload, ring, scratch_tap, tun_device};
 pub use machine::{Access, Clock, access, allowed_cpus, capabilities, clock, governors, kernel_release, setting};
-pub use network::{Interface, Way, can_listen, interfaces, mtu_of_way, returns_by, reverse_path_filter, way};
+pub use network::{
+    Interface, Way, can_listen, has_route, interfaces, mtu_of_way, returns_by, reverse_path_filter, way,
+};
 pub use ports::{Holder, holder};
 
 pub use super::mtu::overhead_towards;

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -123,20 +123,25 @@ pub fn mtu_of_way(device: &InterfaceName, way: Way) -> io::Result<u32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(mtu.unsigned_abs()) }
 }
 
+/// Whether a route leads along a way by the interface of this number. A socket that is bound to an interface is not told: where
+/// there is none, the kernel takes it that any IPv4 address is right there, on the network of that interface.
+///
+/// # Errors
+/// What the kernel says, if not.
+pub fn has_route(way: Way, interface_index: u32) -> io::Result<()> {
+    let mut question = question(way);
+    question.header.flags = RouteFlags::FibMatch;
+    question.attributes.push(RouteAttribute::Oif(interface_index));
+    ask(RouteNetlinkMessage::GetRoute(question), 0).map(drop)
+}
+
 /// The number of the interface by which the kernel would send along a way, if no socket were bound to one: the one by
 /// which strict reverse path filtering wants what comes from the gateway to come.
 ///
 /// # Errors
 /// What the kernel says; that there is no such way, most likely.
 pub fn returns_by(way: Way) -> io::Result<u32> {
-    let mut question = RouteMessage::default();
-    let (family, bits) = if way.local.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
-    question.header.address_family = family;
-    question.header.destination_prefix_length = bits;
-    question.header.source_prefix_length = bits;
-    question.attributes =
-        vec![RouteAttribute::Destination(way.gateway.ip().into()), RouteAttribute::Source(way.local.into())];
-    let answers = ask(RouteNetlinkMessage::GetRoute(question), 0)?;
+    let answers = ask(RouteNetlinkMessage::GetRoute(question(way)), 0)?;
     let device = answers.iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewRoute(route) => route.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Oif(index) => Some(*index),
@@ -145,6 +150,18 @@ pub fn returns_by(way: Way) -> io::Result<u32> {
         _ => None,
     });
     device.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+}
+
+/// For the route along a way.
+fn question(way: Way) -> RouteMessage {
+    let mut question = RouteMessage::default();
+    let (family, bits) = if way.local.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    question.header.address_family = family;
+    question.header.destination_prefix_length = bits;
+    question.header.source_prefix_length = bits;
+    question.attributes =
+        vec![RouteAttribute::Destination(way.gateway.ip().into()), RouteAttribute::Source(way.local.into())];
+    question
 }
 
 /// How strictly the kernel filters by reverse path what comes by this interface: 0, 1 (strict) or 2 (loose); the larger of
@@ -181,6 +198,7 @@ mod tests {
         }
         let way = Way { local: address.ip(), gateway: address };
         assert_eq!(returns_by(way).expect("a way"), *index);
+        has_route(way, *index).expect("of the local ones");
         let device = InterfaceName::new("lo").expect("lawful");
         assert_eq!(mtu_of_way(&device, way).ok(), Some(loopback.mtu.min(IP_LENGTH_MAX)));
         assert!(reverse_path_filter(&device).is_some());

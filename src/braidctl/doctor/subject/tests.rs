@@ -1,7 +1,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 
 use super::super::finding::{Verdict, assert_says};
 use super::*;
