@@ -273,3 +273,63 @@ fn of_a_gateway_of_several_boxes_each_is_asked_and_changed_by_itself() {
     };
     assert_eq!([mode_of("t1"), mode_of("two")], ["balance-rr", "broadcast"]);
 }
+
+#[test]
+fn every_view_shows_a_pair_that_runs() {
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (far, near) = lab.start_both(PATIENT);
+    near.await_well(2);
+    assert_eq!(missing(&lab.stream(Lab::UP, 1_000, || {})), 0);
+    for end in [&near, &far] {
+        let status = end.ask("status");
+        assert!(status.lines().next().is_some_and(|verdict| verdict.contains("braid0: well")), "{status}");
+        let top = end.ask("top --once");
+        let shown = |name: &str| top.lines().any(|line| line.starts_with(name) && line.contains("up"));
+        assert!(shown("a ") && shown("b "), "{top}");
+        let metrics = end.ask("metrics");
+        assert!(metrics.contains("# TYPE braid_uplink_rtt_seconds") && metrics.contains("uplink=\"b\""), "{metrics}");
+        let table = end.ask("histogram");
+        assert!(["rtt", "hold", "tap-to-wire", "loop"].iter().all(|of| table.contains(of)), "{table}");
+        for (format, sign) in [("hlog", "Tag="), ("json", "\"rtt\"")] {
+            let said = end.ask(&format!("histogram --format {format}"));
+            assert!(said.contains(sign), "{format}: {said}");
+        }
+        assert!(end.ask("histogram --of rtt --uplink a --format hgrm").contains("Percentile"));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    for ending in ["svg", "png"] {
+        let picture = folder.path().join(format!("rtt.{ending}"));
+        near.ask(&format!("histogram --of rtt --format {ending} --output {}", picture.display()));
+        assert!(fs::metadata(&picture).is_ok_and(|file| file.len() > 1_000), "{ending}");
+    }
+    // Of an interval only what happened in it is shown.
+    let shown = near.ask("histogram --of tap-to-wire --for 300ms --format json");
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert!(shown.to_string().contains("tap-to-wire"), "{shown}");
+}
+
+#[test]
+fn a_scrape_by_http_asks_the_end_anew() {
+    let Some(lab) = Lab::up(TWO) else { return };
+    let (_far, mut near) = lab.start_both("");
+    let line = format!("--control {} metrics --listen 127.0.0.1:9754", near.control().display());
+    let mut exporter = lab.command(BOX, &format!("{} {line}", crate::lab::program("braidctl").display()));
+    let mut exporter = exporter.stderr(std::process::Stdio::null()).spawn().expect("ip runs");
+    let scrape = || {
+        let fetch = "import urllib.request as u,urllib.error as e\ntry:\n r=u.urlopen('http://127.0.0.1:9754/metrics',timeout=5);\
+                     print(r.status,r.read().decode())\nexcept e.HTTPError as x:\n print(x.code)\nexcept OSError:\n print(0)";
+        let output = lab.command(BOX, "python3 -c").arg(fetch).output().expect("ip runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    await_that("it answers", || scrape().starts_with("200"));
+    let first = scrape();
+    let wakeups = |text: &str| -> Option<f64> {
+        let line = text.lines().find(|line| line.starts_with("braid_wakeups_total"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    await_that("the next scrape has newer numbers", || wakeups(&scrape()) > wakeups(&first));
+    assert_eq!(near.stop(), Some(0));
+    assert!(scrape().starts_with("503"), "{}", scrape());
+    exporter.kill().expect("it runs");
+    exporter.wait().expect("it ends");
+}
