@@ -138,7 +138,10 @@ impl Links {
         let Self::Box(links) = self else { return };
         for (uplink, link) in links.links.iter_mut().enumerate() {
             match &link.socket {
-                Some(_) => endpoint.handle_uplink_attached(now, id(uplink)),
+                Some(socket) => {
+                    endpoint.tunnel_mut(BOX_TUNNEL).handle_new_path(now, id(uplink), socket.remote);
+                    endpoint.handle_uplink_attached(now, id(uplink));
+                }
                 None => link.retry_at = Some(now + RETRY_AFTER),
             }
         }
@@ -252,14 +255,14 @@ impl Links {
         }
     }
 
-    /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
+    /// The MTU that the TAP should have, if it may follow what both ends can bear.
     #[must_use]
-    pub fn tap_mtu(&self, peer_mtu: u16) -> Option<u16> {
+    pub fn tap_mtu(&self, allowed: u16) -> Option<u16> {
         let bound = match self {
             Self::Box(links) => links.mtu_bound,
             Self::Gateway(links) => links.mtu_bound,
         };
-        bound.map(|bound| bound.min(peer_mtu.max(crate::config::TAP_MTU_MIN)))
+        bound.map(|bound| bound.min(allowed.max(crate::config::TAP_MTU_MIN)))
     }
 }
 
@@ -364,6 +367,7 @@ impl BoxLink {
                         socket.local,
                         self.config.device
                     );
+                    endpoint.tunnel_mut(BOX_TUNNEL).handle_new_path(now, uplink, socket.remote);
                     self.set(socket);
                 }
                 endpoint.handle_uplink_attached(now, uplink);

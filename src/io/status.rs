@@ -86,7 +86,15 @@ fn log_event(tunnel: &Tunnel, event: &Event) {
         Event::PeerFound => tracing::info!("the peer has been found"),
         Event::PeerRestarted => tracing::warn!("the peer has restarted"),
         Event::PeerLeft => tracing::warn!("the peer has stopped"),
-        Event::PeerMtu(mtu) => tracing::debug!("the peer's TAP has an MTU of {mtu}"),
+        Event::PeerMtu(mtu) => tracing::debug!("the peer can bear a TAP MTU of {mtu}"),
+        Event::PathMtu { uplink, limit: Some(limit) } => tracing::warn!(
+            "uplink {}: carries IP packets of up to {limit} bytes: longer frames go by other uplinks, as far as those carry them",
+            tunnel.uplink(*uplink).name
+        ),
+        Event::PathMtu { uplink, limit: None } => {
+            tracing::info!("uplink {}: carries the longest frames again", tunnel.uplink(*uplink).name);
+        }
+        Event::TapMtu(mtu) => tracing::debug!("both ends can bear a TAP MTU of {mtu}"),
         Event::Sealed { cipher, is_first: true } => tracing::info!("sealed with {}", cipher.name()),
         Event::Sealed { cipher, is_first: false } => tracing::debug!("new keys, for {}", cipher.name()),
         Event::Unanswered => tracing::warn!(

@@ -11,6 +11,7 @@ mod cost;
 mod loss;
 mod outages;
 mod run;
+mod sizes;
 
 use std::time::Duration;
 
