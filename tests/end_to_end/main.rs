@@ -11,6 +11,7 @@ mod hostile;
 mod lab;
 mod lifecycle;
 mod offload;
+mod path_mtu;
 mod privileges;
 mod sealed;
 mod streams;
