@@ -45,17 +45,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// The longest sounding for a TAP of the usual MTU.
+const PACKET_MAX: usize = 1500;
+
 /// A packet that lives where it stands.
 #[derive(Clone, Copy)]
 struct Packet {
-    bytes: [u8; 400],
+    bytes: [u8; PACKET_MAX],
     start: usize,
     end: usize,
 }
 
 impl Packet {
     fn of(parts: &[&[u8]]) -> Self {
-        let mut packet = Self { bytes: [0; 400], start: 0, end: 0 };
+        let mut packet = Self { bytes: [0; PACKET_MAX], start: 0, end: 0 };
         for part in parts {
             packet.bytes[packet.end..packet.end + part.len()].copy_from_slice(part);
             packet.end += part.len();
@@ -150,6 +153,10 @@ fn turn(
     }
     while let Some(mut parity) = tunnel.poll_parity() {
         fly(parity.uplink, Packet::of(&[parity.plaintext()]));
+    }
+    while let Some(mut sounding) = tunnel.poll_sounding() {
+        let packet = Packet::of(&[sounding.plaintext()]);
+        fly(sounding.uplink, packet);
     }
     while let Some((uplink, sequence, bytes)) = tunnel.poll_restored() {
         let packet = Packet::of(&[bytes]);

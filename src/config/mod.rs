@@ -26,7 +26,7 @@ pub const GRE_IN_UDP_PORT: u16 = 4754;
 
 /// The smallest and the largest MTU of the TAP, in bytes: what every IPv4 host takes (RFC 791), and what a jumbo frame
 /// carries.
-pub const TAP_MTU_MIN: u16 = 576;
+pub const TAP_MTU_MIN: u16 = crate::proto::uplink::path_mtu::TAP_MTU_MIN;
 /// See [`TAP_MTU_MIN`].
 pub const TAP_MTU_MAX: u16 = 9000;
 

@@ -1,7 +1,7 @@
 //! The parser of control messages, on any bytes.
 
 use super::with_checksum;
-use crate::proto::wire::control::ParityBytes;
+use crate::proto::wire::control::{Message, ParityBytes};
 use crate::proto::wire::{self, Datagram};
 
 /// One datagram, as it is and with a checksum that fits.
@@ -35,8 +35,16 @@ pub(super) fn check_spelling(datagram: &[u8]) {
         Ok(Datagram::Frame { sequence }) => assert!(datagram.starts_with(&wire::frame_header(sequence))),
         Ok(Datagram::Control { counter, body }) => {
             assert!(datagram.starts_with(&wire::control_header(counter)));
-            if let Ok((head, message)) = wire::control::parse(body) {
-                assert_eq!(wire::control::emit(&head, &message).plaintext(counter), datagram);
+            match wire::control::parse(body) {
+                Ok((head, Message::Sounding { length })) => {
+                    let mut sounding = ParityBytes::room_for(usize::from(length));
+                    sounding.put_sounding(&head, length);
+                    assert_eq!(sounding.plaintext(counter), datagram);
+                }
+                Ok((head, message)) => {
+                    assert_eq!(wire::control::emit(&head, &message).plaintext(counter), datagram);
+                }
+                Err(_) => {}
             }
             if let Ok((head, parity)) = wire::parity::parse(body) {
                 assert!(wire::parity::is_parity(body) && wire::control::parse(body).is_err(), "it is one or the other");
@@ -73,6 +81,6 @@ mod tests {
                 seen.insert(datagram[wire::CONTROL_HEADER_LENGTH]);
             }
         }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 }

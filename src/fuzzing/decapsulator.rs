@@ -88,6 +88,7 @@ fn drain(tunnel: &mut Tunnel<Bytes>, offered: &mut Vec<Bytes>) {
         offered.swap_remove(origin.expect("a frame that came, and was not delivered before"));
     }
     while tunnel.poll_control().is_some() {}
+    while tunnel.poll_sounding().is_some() {}
     while tunnel.poll_event().is_some() {}
     assert!(tunnel.held() <= REORDER_CAPACITY);
     assert!(tunnel.poll_frame().is_none(), "nothing from the network is sent back to it");

@@ -148,7 +148,10 @@ impl Links {
         let Self::Box(links) = self else { return };
         for (uplink, link) in each(&mut links.links) {
             match &link.socket {
-                Some(_) => endpoint.handle_uplink_attached(now, uplink),
+                Some(socket) => {
+                    endpoint.tunnel_mut(BOX_TUNNEL).handle_new_path(now, uplink, socket.remote);
+                    endpoint.handle_uplink_attached(now, uplink);
+                }
                 None => link.retry_at = Some(now + RETRY_AFTER),
             }
         }
@@ -301,6 +304,7 @@ impl Links {
         let mut link = BoxLink::new(config.clone(), links.gro);
         let amiss = match open_uplink(config, &links.gateways, links.gro) {
             Ok(socket) => {
+                endpoint.tunnel_mut(BOX_TUNNEL).handle_new_path(now, uplink, socket.remote);
                 link.set(socket);
                 endpoint.handle_uplink_attached(now, uplink);
                 None
@@ -343,14 +347,14 @@ impl Links {
         (device, links.socket(uplink).map(|socket| [socket.local, socket.remote]))
     }
 
-    /// The MTU that the TAP should have, if it may follow: the smaller of both ends'.
+    /// The MTU that the TAP should have, if it may follow what both ends can bear.
     #[must_use]
-    pub fn tap_mtu(&self, peer_mtu: u16) -> Option<u16> {
+    pub fn tap_mtu(&self, allowed: u16) -> Option<u16> {
         let bound = match self {
             Self::Box(links) => links.mtu_bound,
             Self::Gateway(links) => links.mtu_bound,
         };
-        bound.map(|bound| bound.min(peer_mtu.max(crate::config::TAP_MTU_MIN)))
+        bound.map(|bound| bound.min(allowed.max(crate::config::TAP_MTU_MIN)))
     }
 }
 
@@ -476,6 +480,7 @@ impl BoxLink {
                         socket.local,
                         self.config.device
                     );
+                    endpoint.tunnel_mut(BOX_TUNNEL).handle_new_path(now, uplink, socket.remote);
                     self.set(socket);
                 }
                 endpoint.handle_uplink_attached(now, uplink);

@@ -1,4 +1,5 @@
-//! The TAP's MTU: what the uplinks can carry, less what the tunnel puts in front.
+//! The TAP's MTU to begin with: what the uplinks' interfaces can carry, less what the tunnel puts in front. It is never
+//! larger; what carries less on the way is found out while the tunnel runs (`crate::proto::tunnel`).
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -129,7 +129,19 @@ fn describe(tunnel: &Tunnel, event: &Event) -> (Level, String) {
         Event::PeerFound => (Level::INFO, "the peer has been found".to_owned()),
         Event::PeerRestarted => (Level::WARN, "the peer has restarted".to_owned()),
         Event::PeerLeft => (Level::WARN, "the peer has stopped".to_owned()),
-        Event::PeerMtu(mtu) => (Level::DEBUG, format!("the peer's TAP has an MTU of {mtu}")),
+        Event::PeerMtu(mtu) => (Level::DEBUG, format!("the peer can bear a TAP MTU of {mtu}")),
+        Event::PathMtu { uplink, limit: Some(limit) } => (
+            Level::WARN,
+            format!(
+                "uplink {}: carries IP packets of up to {limit} bytes: longer frames go by other uplinks, as far as those \
+                 carry them",
+                tunnel.uplink(*uplink).name
+            ),
+        ),
+        Event::PathMtu { uplink, limit: None } => {
+            (Level::INFO, format!("uplink {}: carries the longest frames again", tunnel.uplink(*uplink).name))
+        }
+        Event::TapMtu(mtu) => (Level::DEBUG, format!("both ends can bear a TAP MTU of {mtu}")),
         Event::Sealed { cipher, is_first: true } => (Level::INFO, format!("sealed with {}", cipher.name())),
         Event::Sealed { cipher, is_first: false } => (Level::DEBUG, format!("new keys, for {}", cipher.name())),
         Event::Unanswered => (

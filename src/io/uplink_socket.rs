@@ -223,7 +223,8 @@ fn new_socket(address: SocketAddr, gro: bool) -> io::Result<Socket> {
     }
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Don't fragment, and do not believe ICMP's word on the path's MTU, which anyone on the way can forge: what is
-    // too long for the interface itself is refused with EMSGSIZE, the rest is the TAP's MTU's care.
+    // too long for the interface itself is refused with EMSGSIZE, the rest is found out by soundings
+    // (`crate::proto::uplink::path_mtu`).
     set_value(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
     if gro {
         set_flag(&socket, libc::SOL_UDP, libc::UDP_GRO)?;

@@ -95,6 +95,8 @@ pub enum Happening {
     Duplication(PartsPerMillion),
     /// It spoils this share.
     Corruption(PartsPerMillion),
+    /// It swallows IP packets of more than so many bytes.
+    Mtu(usize),
 }
 
 /// Something that happens, when, and to which uplink.
@@ -261,6 +263,7 @@ impl Happening {
             Self::Reordering(reordering) => link.reordering = reordering,
             Self::Duplication(share) => link.duplication = share,
             Self::Corruption(share) => link.corruption = share,
+            Self::Mtu(longest) => link.longest = Some(longest),
             Self::Rate(_)
             | Self::Blackhole(_)
             | Self::Restore

@@ -97,6 +97,8 @@ pub fn plan(seed: u64, seconds: u64) -> Plan {
     incidents.push((heal_at, Incident::Heal));
     incidents.extend(draw_spent_budgets(seed, count as usize, heal_at));
     incidents.sort_by_key(|(at, _)| *at);
+    let mut uplinks = uplinks;
+    narrow_some(seed, &mut uplinks, &mut incidents);
     let pauses = if troubles.pauses { draw_pauses(random, heal_at) } else { vec![] };
     let traffic = [draw_traffic(random, &pauses), draw_traffic(random, &pauses)];
     let is_sealed = random.below(3) == 0;
@@ -129,6 +131,29 @@ fn draw_spent_budgets(seed: u64, uplinks: usize, heal_at: Nanoseconds) -> Incide
     let drawn: Incidents = drawn.collect();
     let begun_anew = (0..uplinks).map(|uplink| (heal_at, Incident::Spent { uplink, is_spent: false }));
     drawn.into_iter().chain(begun_anew).collect()
+}
+
+/// All uplinks but the first may carry packets that are shorter than the longest. From randomness of its own, so that all else
+/// of a seed is what it was before there were such.
+fn narrow_some(seed: u64, uplinks: &mut [UplinkPlan], incidents: &mut Incidents) {
+    let random = &mut Random::new(seed ^ 0x0000_006d_7475);
+    if random.below(3) > 0 {
+        return;
+    }
+    for (number, uplink) in uplinks.iter_mut().enumerate().skip(1) {
+        let longest = match random.below(2) {
+            0 => continue,
+            _ => Some(random.between(1_000, 1_500) as usize),
+        };
+        uplink.ways.iter_mut().chain(&mut uplink.healed).for_each(|link| link.longest = longest);
+        for (_, incident) in incidents.iter_mut() {
+            if let Incident::Change { uplink, settings, .. } = incident
+                && *uplink == number
+            {
+                settings.longest = longest;
+            }
+        }
+    }
 }
 
 fn draw_end(random: &mut Random) -> EndPlan {
@@ -189,6 +214,7 @@ fn draw_link(random: &mut Random, troubles: &Troubles) -> LinkSettings {
         loss: draw_loss(random, troubles),
         duplication,
         corruption,
+        longest: None,
     }
 }
 

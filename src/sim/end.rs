@@ -230,8 +230,9 @@ impl Host for SeededHost {
 }
 
 fn first_difference(before: &DropCounters, after: &DropCounters) -> Option<DropReason> {
-    // Whatever is handed in can have a frame dropped that has waited for long.
-    let of_this = DropReason::ALL.into_iter().filter(|reason| *reason != DropReason::TooLate);
+    // Whatever is handed in can have a frame dropped that has waited for long, or has become too long.
+    let is_of_waiting = |reason: &DropReason| matches!(reason, DropReason::TooLate | DropReason::PathMtu);
+    let of_this = DropReason::ALL.into_iter().filter(|reason| !is_of_waiting(reason));
     of_this.into_iter().find(|reason| after.get(*reason) > before.get(*reason))
 }
 

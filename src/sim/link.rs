@@ -66,6 +66,8 @@ pub struct LinkSettings {
     pub duplication: PartsPerMillion,
     /// Which share comes out spoiled.
     pub corruption: PartsPerMillion,
+    /// The longest packet that it carries, in bytes of IP packet: longer ones are swallowed, and nobody is told.
+    pub longest: Option<usize>,
 }
 
 impl Default for LinkSettings {
@@ -79,6 +81,7 @@ impl Default for LinkSettings {
             loss: Loss::None,
             duplication: PartsPerMillion(0),
             corruption: PartsPerMillion(0),
+            longest: None,
         }
     }
 }
@@ -99,7 +102,7 @@ pub struct LinkCounters {
     pub lost: u64,
     /// Packets for which the queue had no room.
     pub overflowed: u64,
-    /// Packets that a blackhole swallowed.
+    /// Packets that a blackhole swallowed, or that were too long.
     pub swallowed: u64,
     /// Packets that were made two.
     pub duplicated: u64,
@@ -195,7 +198,8 @@ impl<P: Clone> Link<P> {
     pub fn enter(&mut self, now: Nanoseconds, length: usize, packet: P) {
         self.counters.entered += 1;
         self.counters.entered_bytes += length as u64;
-        if self.blackhole {
+        let is_too_long = self.settings.longest.is_some_and(|longest| length > longest);
+        if self.blackhole || is_too_long {
             self.counters.swallowed += 1;
         } else if self.is_lost() {
             self.counters.lost += 1;
@@ -379,6 +383,14 @@ mod tests {
         assert_eq!(link.next_departure(), Some(20 * MS));
         assert_eq!(link.leave(50 * MS), None);
         assert_eq!((link.counters().swallowed, link.counters().left), (2, 0));
+    }
+
+    #[test]
+    fn what_is_too_long_is_swallowed() {
+        let mut link = link(LinkSettings { longest: Some(1300), ..LinkSettings::default() });
+        (0..3).for_each(|number| link.enter(0, 1299 + number as usize, number));
+        assert_eq!(departures(&mut link).into_iter().map(|(number, _)| number).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(link.counters().swallowed, 1);
     }
 
     #[test]

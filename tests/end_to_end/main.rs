@@ -13,6 +13,7 @@ mod hostile;
 mod lab;
 mod lifecycle;
 mod offload;
+mod path_mtu;
 mod privileges;
 mod sealed;
 mod streams;

@@ -153,6 +153,7 @@ impl End {
             self.oracle.on_event(&event);
         }
         assert!(self.tunnel.poll_frame().is_none() && self.tunnel.poll_control().is_none());
+        assert!(self.tunnel.poll_sounding().is_none());
         self.oracle.check(&self.tunnel);
     }
 }

@@ -105,7 +105,14 @@ impl World {
             8 if what >> 5 >= UPLINKS => self.ends[0].tunnel.set_spent(now, uplink, argument & 1 == 1),
             8 => self.ends[0].tunnel.handle_uplink_attached(now, uplink),
             9 => self.ends[0].tunnel.handle_uplink_detached(now, uplink, Reason::NoCarrier),
+            10 if argument & 1 == 1 => {
+                self.ends[end].tunnel.handle_too_long(now, uplink, usize::from(argument) << 3, 0)
+            }
             10 => self.ends[end].tunnel.handle_send_error(now, uplink, ERRNO),
+            11 if what >> 5 >= UPLINKS => {
+                let gateway = address_of(uplink, 1000 + u16::from(argument));
+                self.ends[0].tunnel.handle_new_path(now, uplink, gateway);
+            }
             11 => self.ports[uplink.index()] = 1000 + u16::from(argument),
             12 => self.ends[end].set_tap_mtu(576 + u16::from(argument) * 33),
             13 => self.ends[end].restart(now),
@@ -213,6 +220,13 @@ impl World {
             let Ok(wire::Datagram::Control { body, .. }) = wire::parse(&bytes) else { panic!("{bytes:?}") };
             wire::parity::parse(body).expect("what is sent can be understood");
             let uplink = parity.uplink;
+            self.fly(end, uplink, bytes);
+        }
+        while let Some(mut sounding) = self.ends[end].tunnel.poll_sounding() {
+            let bytes = Bytes::copy_from_slice(sounding.plaintext());
+            let Ok(wire::Datagram::Control { body, .. }) = wire::parse(&bytes) else { panic!("{bytes:?}") };
+            wire::control::parse(body).expect("what is said can be understood");
+            let uplink = sounding.uplink;
             self.fly(end, uplink, bytes);
         }
         while let Some((uplink, sequence, bytes)) = self.ends[end].tunnel.poll_restored() {

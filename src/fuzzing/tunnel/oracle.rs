@@ -127,6 +127,8 @@ impl Oracle {
             Event::Uplink(..)
             | Event::Moved { .. }
             | Event::PeerMtu(_)
+            | Event::PathMtu { .. }
+            | Event::TapMtu(_)
             | Event::Sealed { .. }
             | Event::Unanswered
             | Event::CipherRefused => {}
@@ -140,7 +142,7 @@ impl Oracle {
         let passed_on = counters.sent.packets + counters.delivered.packets + self.controls_accepted;
         assert_eq!(
             self.frames_offered + self.datagrams + self.frames_restored,
-            passed_on + tunnel.held() as u64 + counters.waiting + drops(tunnel) + too_late(tunnel),
+            passed_on + tunnel.held() as u64 + counters.waiting + drops(tunnel) + belated(tunnel),
             "what went in is what came out, what is held, and what was dropped: {counters:?}"
         );
     }
@@ -153,10 +155,11 @@ impl Oracle {
 
 /// What was dropped for its own sake.
 fn drops(tunnel: &Tunnel<Bytes>) -> u64 {
-    tunnel.drops().total() - too_late(tunnel)
+    tunnel.drops().total() - belated(tunnel)
 }
 
-/// Frames that have waited for too long: whatever happens next can show that of several.
-fn too_late(tunnel: &Tunnel<Bytes>) -> u64 {
-    tunnel.drops().get(DropReason::TooLate)
+/// Frames that have waited for too long, or meanwhile become too long for every uplink: whatever happens next can show that
+/// of several.
+fn belated(tunnel: &Tunnel<Bytes>) -> u64 {
+    [DropReason::TooLate, DropReason::PathMtu].into_iter().map(|reason| tunnel.drops().get(reason)).sum()
 }

@@ -57,6 +57,13 @@ pub enum Sent {
     Fine,
     /// So many were dropped, which says nothing of the uplink.
     Dropped(DropReason, usize),
+    /// So many of this length were dropped, since that is too long (EMSGSIZE).
+    TooLong {
+        /// Of each datagram, in bytes.
+        length: usize,
+        /// How many.
+        count: usize,
+    },
     /// The uplink cannot be used, says this errno; so many were dropped.
     Failed(i32, usize),
     /// What was refused as a run has gone datagram by datagram: this uplink's runs are over.
@@ -297,7 +304,7 @@ impl Sending {
             (libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM, _) => {
                 Sent::Dropped(DropReason::UplinkQueueFull, send.datagrams)
             }
-            (libc::EMSGSIZE, _) => Sent::Dropped(DropReason::PathMtu, send.datagrams),
+            (libc::EMSGSIZE, _) => Sent::TooLong { length: send.segment_size, count: send.datagrams },
             (libc::ECANCELED | libc::EINTR, _) => Sent::Dropped(DropReason::SendFailed, send.datagrams),
             (errno, _) if send.route.is_some() => Sent::Failed(errno, send.datagrams),
             // An address that nobody can be at, for one.

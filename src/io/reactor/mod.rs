@@ -449,6 +449,10 @@ impl Reactor {
         let (route, sent) = self.port.on_sent(&mut self.ring, index, result)?;
         match (sent, route) {
             (Sent::Fine, _) => {}
+            (Sent::TooLong { .. }, None) => self.endpoint.count_drop(DropReason::PathMtu),
+            (Sent::TooLong { length, count }, Some(route)) => {
+                self.tunnel_of(route).handle_too_long(now, route.uplink, length, count);
+            }
             (Sent::Dropped(reason, _), None) => self.endpoint.count_drop(reason),
             (Sent::Failed(..) | Sent::RunsRefused(_), None) => unreachable!("an answer says nothing of an uplink"),
             (Sent::Dropped(reason, count), Some(route)) => self.tunnel_of(route).count_drops(reason, count),
@@ -477,6 +481,12 @@ impl Reactor {
     /// A socket has told of an error. The gateway's, which all share, says nothing of any uplink by that.
     fn on_socket_failed(&mut self, now: Instant, socket: u8, errno: i32) {
         if let (false, Some(uplink)) = (self.links.is_shared(), UplinkId::new(socket)) {
+            // By ICMP anybody may have said so, of any datagram sent: worth a look, and no reason to give up the uplink.
+            if errno == libc::EMSGSIZE {
+                let route = Route { tunnel: 0, uplink };
+                self.tunnel_of(route).handle_too_long(now, uplink, usize::from(u16::MAX), 0);
+                return;
+            }
             self.on_uplink_failed(now, Route { tunnel: 0, uplink }, errno);
         }
     }
@@ -496,15 +506,15 @@ impl Reactor {
                 }
                 self.event_log.log(now, &live.tap, &self.endpoint.tunnels()[tunnel], &event, lost_before);
             }
-            if let Event::PeerMtu(mtu) = event {
-                self.follow_peer_mtu(now, tunnel, mtu);
+            if let Event::TapMtu(mtu) = event {
+                self.follow_mtu(now, tunnel, mtu);
             }
         }
     }
 
-    /// With `--mtu auto` both ends use the smaller of their MTUs.
-    fn follow_peer_mtu(&mut self, now: Instant, tunnel: usize, peer_mtu: u16) {
-        let Some(mtu) = self.links.tap_mtu(peer_mtu) else { return };
+    /// With `--mtu auto` the TAP has the MTU that both ends can bear.
+    fn follow_mtu(&mut self, now: Instant, tunnel: usize, mtu: u16) {
+        let Some(mtu) = self.links.tap_mtu(mtu) else { return };
         let tap = &self.taps[tunnel].tap;
         if tap.mtu().is_ok_and(|current| current == mtu) {
             return;
@@ -513,7 +523,7 @@ impl Reactor {
         match tap.set_mtu(mtu) {
             Ok(()) => {
                 if self.event_log.may_log(now) {
-                    tracing::info!("TAP MTU is {mtu} now, the smaller of both ends'");
+                    log_mtu(mtu);
                 }
                 self.live[tunnel].mtu = mtu;
                 self.endpoint.tunnel_mut(tunnel).set_tap_mtu(mtu);
@@ -612,6 +622,19 @@ impl Drop for Reactor {
         // Registered files hold the TAP and the sockets open beyond their descriptors. Should this fail, the end of
         // the process does it a little later.
         let _ = self.ring.submitter().unregister_files();
+    }
+}
+
+fn log_mtu(mtu: u16) {
+    // RFC 8200 §5. Linux takes IPv6 off an interface that has less.
+    const IPV6_MTU_MIN: u16 = 1280;
+    if mtu < IPV6_MTU_MIN {
+        tracing::warn!(
+            "TAP MTU is {mtu} now, which both ends' uplinks carry: too little for IPv6. If that is needed, set --mtu {IPV6_MTU_MIN}: \
+             an uplink that carries less has short frames only then"
+        );
+    } else {
+        tracing::info!("TAP MTU is {mtu} now, which both ends' uplinks carry");
     }
 }
 

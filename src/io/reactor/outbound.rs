@@ -11,6 +11,7 @@ use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{FrameTransmit, Payload};
+use crate::proto::wire::control::CONTROL_LENGTH_MAX;
 
 impl Reactor {
     /// Takes all that the core wants sent and delivered.
@@ -60,8 +61,17 @@ impl Reactor {
             }
             match taken {
                 Some((uplink, Some(bytes))) => {
+                    let is_long = bytes.length() > CONTROL_LENGTH_MAX;
                     let datagram = Datagram { head: bytes.freeze(), body: None };
+                    // A sounding in a run would show what runs can do: an interface may pass on a run that is longer than its
+                    // MTU, and refuses it as a whole, with what does fit.
+                    if is_long {
+                        self.port.flush(&mut self.ring)?;
+                    }
                     self.send(Route { tunnel: tunnel as u8, uplink }, datagram)?;
+                    if is_long {
+                        self.port.flush(&mut self.ring)?;
+                    }
                 }
                 Some((_, None)) => self.endpoint.tunnel_mut(tunnel).count_drops(DropReason::NoBuffer, 1),
                 None => {}

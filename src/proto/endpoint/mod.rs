@@ -23,10 +23,14 @@ use super::session::responder::Responder;
 use super::session::transport::{Opened, Sessions};
 use super::stats::{DropCounters, DropReason};
 use super::time::Instant;
-use super::tunnel::{Arrival, ControlTransmit, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, Tunnel};
+use super::tunnel::{
+    Arrival, ControlTransmit, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, SoundingTransmit, Tunnel,
+};
 use super::uplink::UplinkId;
-use super::wire::control::ControlBytes;
+use super::wire::control::{ControlBytes, SEAL_LENGTH};
 use super::wire::{self, KeyedDatagram};
+
+const _: () = assert!(TAG_LENGTH == SEAL_LENGTH, "there is room for a tag behind each message");
 
 /// Handshake answers that wait to be sent; a caller that drains as it should needs one.
 const ANSWERS_WAITING_MAX: usize = 64;
@@ -424,14 +428,16 @@ impl<T: Payload, F: Frame> Endpoint<T, F> {
         Some(HandshakeTransmit::new(HandshakeDestination::Uplink(transmit.uplink), &transmit.bytes))
     }
 
-    /// The next control message of a tunnel to send, or parity: the uplink, and the whole datagram, which `send` gets. Returns
-    /// whether there was one.
+    /// The next control message of a tunnel to send, or parity, or sounding: the uplink, and the whole datagram, which `send`
+    /// gets. Returns whether there was one.
     pub fn poll_control(&mut self, now: Instant, tunnel: usize, send: impl FnOnce(UplinkId, &[u8])) -> bool {
         let sessions = sessions(&mut self.security, tunnel);
         let of = &mut self.tunnels[tunnel];
         if let Some(ControlTransmit { uplink, counter, mut message }) = of.poll_control() {
             emit(now, sessions, counter, &mut message, |datagram| send(uplink, datagram));
         } else if let Some(ParityTransmit { uplink, counter, message }) = of.poll_parity() {
+            emit(now, sessions, counter, message, |datagram| send(uplink, datagram));
+        } else if let Some(SoundingTransmit { uplink, counter, message }) = of.poll_sounding() {
             emit(now, sessions, counter, message, |datagram| send(uplink, datagram));
         } else {
             return false;

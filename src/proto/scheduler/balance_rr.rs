@@ -36,17 +36,23 @@ impl BalanceRr {
 
     #[inline]
     pub(super) fn schedule(&mut self) -> UplinkSet {
-        if self.left == 0 {
-            self.current = self.successor();
+        self.schedule_past(UplinkSet::EMPTY)
+    }
+
+    /// The same without those that are `narrow`, whose turns pass to the next.
+    #[inline]
+    pub(super) fn schedule_past(&mut self, narrow: UplinkSet) -> UplinkSet {
+        if self.left == 0 || self.current.is_some_and(|current| narrow.contains(current)) {
+            self.current = self.successor(self.members.without(narrow));
             self.left = self.current.map_or(0, |uplink| self.quotas[uplink.index()]);
         }
         self.left = self.left.saturating_sub(1);
         self.current.map_or(UplinkSet::EMPTY, UplinkSet::only)
     }
 
-    /// The member after the current uplink, around the ring.
-    fn successor(&self) -> Option<UplinkId> {
-        let after = self.current.and_then(|current| self.members.iter().find(|uplink| *uplink > current));
-        after.or_else(|| self.members.iter().next())
+    /// The one of `members` after the current uplink, around the ring.
+    fn successor(&self, members: UplinkSet) -> Option<UplinkId> {
+        let after = self.current.and_then(|current| members.iter().find(|uplink| *uplink > current));
+        after.or_else(|| members.iter().next())
     }
 }

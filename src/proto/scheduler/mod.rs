@@ -166,6 +166,15 @@ impl Scheduler {
             Self::ActiveBackup(mode) => mode.schedule(),
         }
     }
+
+    /// Where the next frame goes if it cannot go by these; empty if the mode knows nowhere.
+    pub fn schedule_past(&mut self, narrow: UplinkSet) -> UplinkSet {
+        match self {
+            Self::Broadcast(members) => members.without(narrow),
+            Self::BalanceRr(mode) => mode.schedule_past(narrow),
+            Self::ActiveBackup(mode) => mode.schedule().without(narrow),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub(super) enum Choice {
     Wait,
     /// Drop it.
     TooLate,
+    /// Drop it: no uplink carries it.
+    TooLong,
 }
 
 impl<F> Sender<F> {
@@ -46,7 +48,11 @@ impl<F> Sender<F> {
     pub(super) fn choose(&self, now: Instant, length: u32, offered_at: Instant) -> Choice {
         let queue_max = self.queue_max();
         let (mut best, mut open) = (None, None);
-        for uplink in self.usable.iter() {
+        let usable = self.usable_for(length);
+        if usable.is_empty() && !self.usable.is_empty() {
+            return Choice::TooLong;
+        }
+        for uplink in usable.iter() {
             let route = &self.routes[uplink.index()];
             let Some((cost, arrival)) = route.cost(now, length).zip(route.arrival(now, length)) else { continue };
             let candidate = (cost, arrival, uplink);
@@ -57,7 +63,7 @@ impl<F> Sender<F> {
         }
         let Some((best_cost, best_arrival, best)) = best else {
             // Nothing is known of any of them: whatever can be done with a frame.
-            return self.usable.iter().next().map_or(Choice::TooLate, Choice::Send);
+            return usable.iter().next().map_or(Choice::TooLate, Choice::Send);
         };
         // With nothing on its way nothing is learned: whatever is believed, one frame finds out, or some that are as short.
         let in_flight: u64 = self.usable.iter().map(|uplink| self.routes[uplink.index()].in_flight()).sum();
@@ -97,12 +103,13 @@ impl<F> Sender<F> {
             let route = &self.routes[uplink.index()];
             route.cost(now, length).is_some_and(|own| own <= cost.plus(EQUAL_WITHIN)) && route.has_room(now, queue_max)
         };
-        self.usable.iter().filter(is_equal).collect()
+        self.usable_for(length).iter().filter(is_equal).collect()
     }
 
     /// How long the uplinks by which a frame of this length would arrive before that would need for all that waits.
     fn backlog(&self, now: Instant, length: u32, before: PeerTime) -> Duration {
-        let better = self.usable.iter().map(|uplink| &self.routes[uplink.index()]);
+        let usable = self.usable_for(length);
+        let better = usable.iter().map(|uplink| &self.routes[uplink.index()]);
         let better = better.filter(|route| route.cost(now, length).is_some_and(|cost| cost < before));
         let rate = better.map(Route::rate).sum::<u64>().max(1);
         Duration::from_nanos(self.queue.bytes().saturating_mul(1_000_000_000) / rate) * IMPATIENCE
@@ -111,7 +118,7 @@ impl<F> Sender<F> {
     /// The best uplink for a second copy of a frame that goes by `first`.
     pub(super) fn second(&self, now: Instant, first: UplinkId, length: u32, offered_at: Instant) -> Option<UplinkId> {
         let queue_max = self.queue_max() * QUEUE_RESENT;
-        let others = self.usable.without(UplinkSet::only(first));
+        let others = self.usable_for(length).without(UplinkSet::only(first));
         let arrivals = others.iter().filter_map(|uplink| {
             let route = &self.routes[uplink.index()];
             route.arrival(now, length).filter(|_| route.has_room(now, queue_max)).map(|arrival| (arrival, uplink))

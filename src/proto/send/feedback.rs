@@ -94,6 +94,9 @@ impl<F> Sender<F> {
         let next = seq::extend(feedback.next, self.flight.end()).min(self.flight.end());
         for sequence in (self.flight.oldest()..next).chain(feedback.seen().map(|offset| next + offset)) {
             self.learn_reordering(now, at, sequence);
+            if let Some(record) = self.flight.get(sequence) {
+                self.note_carried(record.sent_by, record.length);
+            }
             self.settle(sequence);
         }
     }
@@ -122,6 +125,7 @@ impl<F> Sender<F> {
                 let may_be_late = at < copy.expected_at.plus(lateness[index]) && !lateness[index].is_zero();
                 if copy.number < self.passed_by[index] && !may_be_late {
                     self.routes[index].on_lost(record.length);
+                    self.note_lost_length(copy.uplink, record.length);
                     self.lose_copy(sequence, copy);
                 } else {
                     let first = expected[index].map_or(copy.expected_at, |first| first.min(copy.expected_at));
@@ -152,6 +156,9 @@ impl<F> Sender<F> {
                 let is_too_late = is_delayed && deadline.is_some_and(|deadline| expected_at > deadline);
                 is_hopeless |= is_overdue || is_too_late;
                 is_hopeful |= !is_overdue && !is_too_late;
+                if is_overdue {
+                    self.note_lost_length(copy.uplink, record.length);
+                }
             }
             if record.is_lost() || (is_hopeless && !is_hopeful) {
                 self.want(sequence);

@@ -18,6 +18,7 @@ mod choice;
 pub mod classify;
 pub mod estimate;
 pub mod explore;
+mod fate;
 mod feedback;
 pub mod flight;
 pub mod peer_time;
@@ -39,6 +40,7 @@ use budget::Budget;
 use choice::Choice;
 use classify::Headers;
 use explore::{Explorer, TRAIN};
+pub use fate::Fate;
 use flight::{Copy, FLIGHT_MAX, Flight};
 use peer_time::{PeerTime, Transit};
 use protection::Protection;
@@ -112,6 +114,8 @@ pub struct SenderCounters {
     pub explored: u64,
     /// Parities sent, from which the peer makes up frames that cannot be sent again in time.
     pub parities: u64,
+    /// Frames that were dropped because no uplink carries any that long.
+    pub too_long: u64,
 }
 
 /// The sending half.
@@ -148,6 +152,10 @@ pub struct Sender<F> {
     /// Per uplink: frames sent by it, and the last of them that has come.
     sent_by: [u64; UPLINKS_MAX],
     passed_by: [u64; UPLINKS_MAX],
+    /// The longest frame that each uplink carries, and the least of these.
+    frame_max: [u32; UPLINKS_MAX],
+    frame_max_least: u32,
+    fates: [Fate; UPLINKS_MAX],
     counters: SenderCounters,
 }
 
@@ -179,6 +187,9 @@ impl<F> Sender<F> {
             looked_at: now,
             sent_by: [0; UPLINKS_MAX],
             passed_by: [0; UPLINKS_MAX],
+            frame_max: [u32::MAX; UPLINKS_MAX],
+            frame_max_least: u32::MAX,
+            fates: [Fate::default(); UPLINKS_MAX],
             counters: SenderCounters::default(),
         }
     }
@@ -293,6 +304,10 @@ impl<F> Sender<F> {
                     self.queue.pop();
                     self.counters.too_late += 1;
                 }
+                Choice::TooLong => {
+                    self.queue.pop();
+                    self.counters.too_long += 1;
+                }
                 Choice::Send(uplink) => {
                     let Waiting { frame, is_precious, .. } = self.queue.pop()?;
                     let sequence = self.flight.end();
@@ -337,7 +352,8 @@ impl<F> Sender<F> {
         let can_begin = self.flight.end() - self.flight.oldest() >= TRAIN;
         let (uplink, place) = self.explorer.poll(now, idle.collect(), can_begin)?;
         let sequence = self.flight.end().checked_sub(place)?;
-        let record = self.flight.get_mut(sequence)?;
+        let frame_max = self.frame_max[uplink.index()];
+        let record = self.flight.get_mut(sequence).filter(|record| record.length <= frame_max)?;
         record.note_sent_by(uplink);
         let length = record.length;
         self.routes[uplink.index()].on_copied(length);

@@ -18,6 +18,7 @@ use crate::proto::wire::parity::{
     ADDRESSES_LENGTH, FrameCopy, GROUP_MAX, GROUP_MIN, PARITIES_MAX, PARITY_HEAD_LENGTH, PROTECTED_MAX, ParityHead,
     SHARE_MAX, share_length, write_share,
 };
+use crate::proto::wire::{CONTROL_CHECKSUM_LENGTH, FRAME_HEADER_LENGTH, KEYED_HEADER_LENGTH};
 
 /// A group takes no longer than this, or a quarter of the time that frames have, if that is less: what is made up comes later
 /// by so much.
@@ -308,6 +309,9 @@ impl<F> Sender<F> {
     fn uplink_for_parity(&self, now: Instant, group: &Group, carried: &[u8], length: u32) -> Option<UplinkId> {
         let deadline = self.deadline(group.opened_at);
         let queue_max = self.queue_max();
+        // Without keys a parity has more beside it than a frame of its length.
+        const MORE: u32 = (KEYED_HEADER_LENGTH + CONTROL_CHECKSUM_LENGTH - FRAME_HEADER_LENGTH) as u32;
+        let usable = self.usable_for(length + MORE);
         let is_good = |uplink: &UplinkId| {
             let route = &self.routes[uplink.index()];
             let is_in_time = deadline.zip(route.arrival(now, length)).is_none_or(|(deadline, at)| at <= deadline);
@@ -320,7 +324,7 @@ impl<F> Sender<F> {
         let is_cheap =
             |uplink: &UplinkId| !self.routes[uplink.index()].limits.is_metered || group.sent_by[uplink.index()] > 0;
         let rank = |uplink: &UplinkId| (carried[uplink.index()], self.routes[uplink.index()].arrival(now, length));
-        self.usable.iter().filter(is_cheap).filter(is_good).min_by_key(rank)
+        usable.iter().filter(is_cheap).filter(is_good).min_by_key(rank)
     }
 
     /// The next parity to send.

@@ -49,12 +49,13 @@ impl<F> Sender<F> {
         if !self.recovers {
             return Some(self.give_up(sequence));
         }
-        let elsewhere = self.usable.without(record.uplinks());
+        let usable = self.usable_for(record.length);
+        let elsewhere = usable.without(record.uplinks());
         // Behind itself on the same uplink it cannot come sooner.
         if elsewhere.is_empty() && !record.is_lost() {
             return Some(self.give_up(sequence));
         }
-        let candidates = if elsewhere.is_empty() { self.usable } else { elsewhere };
+        let candidates = if elsewhere.is_empty() { usable } else { elsewhere };
         let arrivals = candidates.iter().filter_map(|uplink| {
             self.routes[uplink.index()].arrival(now, record.length).map(|arrival| (arrival, uplink))
         });

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::sizes::Sizes;
 use super::{Frame, FrameTransmit, ParityTransmit, Payload, Tunnel};
 use crate::proto::scheduler::standing::Standing;
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
@@ -146,8 +147,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn pump(&mut self, now: Instant) {
         let longest = self.protected_max();
         let Outbound::Adaptive(sender) = &mut self.outbound else { return };
-        let dropped_before = sender.counters().too_late;
-        take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_resend(now));
+        let before = sender.counters();
+        take_resends(&mut self.resends, (&mut self.uplinks, &mut self.sizes), || sender.poll_resend(now));
         while self.frames.len() < super::FRAMES_WAITING_MAX
             && let Some(dispatch) = sender.poll(now)
         {
@@ -155,6 +156,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.next_sequence = dispatch.sequence + 1;
             sender.protect(now, &dispatch, longest, |frame, out| frame.copy_to(out));
             self.sent.add(length);
+            self.sizes.on_sent(dispatch.uplinks, length);
             dispatch.uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
             self.frames.push_back(FrameTransmit {
                 uplinks: dispatch.uplinks,
@@ -163,8 +165,10 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
                 payload: dispatch.frame,
             });
         }
-        take_resends(&mut self.resends, &mut self.uplinks, || sender.poll_explore(now));
-        self.drops.add_many(DropReason::TooLate, sender.counters().too_late - dropped_before);
+        take_resends(&mut self.resends, (&mut self.uplinks, &mut self.sizes), || sender.poll_explore(now));
+        let after = sender.counters();
+        self.drops.add_many(DropReason::TooLate, after.too_late - before.too_late);
+        self.drops.add_many(DropReason::PathMtu, after.too_long - before.too_long);
         self.succeed(now);
     }
 
@@ -172,6 +176,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn on_feedback(&mut self, now: Instant, sent_at: u64, feedback: &Feedback) {
         if let Some(sender) = self.outbound.adaptive() {
             sender.on_feedback(now, sent_at, feedback);
+            self.note_reported(now);
         }
     }
 
@@ -188,7 +193,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn protected_max(&self) -> usize {
         const MORE: usize = KEYED_HEADER_LENGTH + CONTROL_CHECKSUM_LENGTH - FRAME_HEADER_LENGTH;
         const LESS: usize = ADDRESSES_LENGTH - SHARE_OVERHEAD - PARITY_HEAD_LENGTH;
-        let longest = usize::from(self.tap_mtu) + FRAME_LENGTH_MIN;
+        let longest = usize::from(self.sizes.bound()) + FRAME_LENGTH_MIN;
         // A parity's length is even.
         if self.is_sealed { usize::MAX } else { (longest + LESS - MORE) & !1 }
     }
@@ -281,13 +286,14 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 /// Takes as many of `next` as may wait, and counts them as sent.
 fn take_resends(
     resends: &mut VecDeque<Resend>,
-    uplinks: &mut [Uplink; UPLINKS_MAX],
+    (uplinks, sizes): (&mut [Uplink; UPLINKS_MAX], &mut Sizes),
     mut next: impl FnMut() -> Option<Resend>,
 ) {
     while resends.len() < RESENDS_WAITING_MAX
         && let Some(resend) = next()
     {
         uplinks[resend.uplink.index()].sent.add(resend.length as usize);
+        sizes.on_sent(UplinkSet::only(resend.uplink), resend.length as usize);
         resends.push_back(resend);
     }
 }

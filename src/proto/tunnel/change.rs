@@ -69,15 +69,17 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         while self.frames.len() < super::FRAMES_WAITING_MAX
             && let Some((payload, length)) = sender.take_waiting()
         {
-            let uplinks = successor.scheduler.schedule();
+            let narrow = self.sizes.too_narrow_for(length as usize);
+            let uplinks = successor.scheduler.schedule().without(narrow);
             if uplinks.is_empty() {
-                self.drops.add(DropReason::NoUplink);
+                self.drops.add(if narrow.is_empty() { DropReason::NoUplink } else { DropReason::PathMtu });
                 continue;
             }
             let sequence = self.next_sequence;
             self.next_sequence += 1;
             self.sent.add(length as usize);
             uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length as usize));
+            self.sizes.on_sent(uplinks, length as usize);
             self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload });
         }
         if sender.waiting() == 0

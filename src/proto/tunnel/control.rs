@@ -90,7 +90,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let introduces = match message {
             Message::Probe { .. } => true,
             Message::Reply { .. } => head.peer_epoch == self.peer.own(),
-            Message::Report(_) | Message::Bye | Message::Feedback(_) => false,
+            Message::Report(_)
+            | Message::Bye
+            | Message::Feedback(_)
+            | Message::Sounding { .. }
+            | Message::Sounded { .. } => false,
         };
         match verdict {
             Verdict::Known => return Ok(()),
@@ -148,6 +152,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             return Err(DropReason::UnknownSource);
         }
         self.paths[uplink.index()] = Some(path);
+        self.note_moved(now, uplink, known.map(|known| known.remote), path.remote);
         self.attach(uplink);
         self.probe_clock.hurry(now);
         self.push_event(Event::Moved { uplink, from: known, to: path });
@@ -161,6 +166,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         if self.peer_mtu.replace(head.tap_mtu) != Some(head.tap_mtu) {
             self.push_event(Event::PeerMtu(head.tap_mtu));
+            self.sizes.allowed_by_peer = head.tap_mtu;
+            self.follow_sizes(now);
         }
         let is_newest_word = head.sent_at >= self.peer_word_at;
         if is_newest_word && head.peer_epoch == self.peer.own() {
@@ -179,13 +186,18 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
                 let next_in = Duration::from_micros(next_in_micros.into());
                 self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, flags });
             }
-            Message::Reply { echo_sent_at, echo_sent_packets, received } => {
+            Message::Reply { echo_sent_at, echo_sent_packets, received, seen } => {
+                self.note_seen(uplink, seen);
                 self.on_reply(now, uplink, echo_sent_at, echo_sent_packets, received);
                 self.on_probe_answered(now, head, echo_sent_at);
             }
             Message::Report(report) => self.on_report(now, &report),
             Message::Bye => self.on_bye(now),
             Message::Feedback(feedback) => self.on_feedback(now, head.sent_at, &feedback),
+            Message::Sounding { length } => {
+                self.say(now, uplink, &Message::Sounded { echo_sent_at: head.sent_at, length });
+            }
+            Message::Sounded { echo_sent_at, length } => self.on_sounded(now, uplink, echo_sent_at, length),
         }
     }
 
@@ -209,8 +221,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.set_spent(now, uplink, probe.flags.is_spent);
             self.on_uplink_leaves(now, uplink, probe.flags.leaves);
         }
-        let reply =
-            Message::Reply { echo_sent_at: probe.echo.sent_at, echo_sent_packets: probe.echo.sent_packets, received };
+        let reply = Message::Reply {
+            echo_sent_at: probe.echo.sent_at,
+            echo_sent_packets: probe.echo.sent_packets,
+            received,
+            seen: self.path(uplink).map(|path| path.remote).filter(|_| probe.flags.asks_address),
+        };
         self.say(now, uplink, &reply);
     }
 
@@ -219,7 +235,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let of_uplink = &mut self.uplinks[uplink.index()];
         // An echo from the future is none of ours.
         if probe_sent_at <= now {
-            of_uplink.on_reply(now, probe_sent_at, sent_packets, at_most(received, of_uplink.sent));
+            let received = at_most(received, of_uplink.sent);
+            of_uplink.on_reply(now, probe_sent_at, sent_packets, received);
+            self.note_counts(now, uplink, probe_sent_at, (sent_packets, received));
         }
     }
 
@@ -267,9 +285,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let is_metered = is_box && self.outbound.is_metered(uplink);
             let is_spent = is_box && self.spent.contains(uplink);
             let leaves = is_box && self.leaving.contains(uplink);
-            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent, leaves };
+            let asks_address = self.asks_address(now, uplink);
+            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent, asks_address, leaves };
             let probe = Message::Probe { next_in_micros, sent_packets, weight, name, flags };
             self.say(now, uplink, &probe);
+            self.note_probe_sent(now, uplink);
         }
         // Round-trip times have moved on, which active-backup may want to know.
         self.refresh_scheduler(now);
@@ -311,19 +331,23 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.drops.add(DropReason::NoBuffer);
             return;
         }
-        let head = Head {
-            uplink,
-            epoch: self.peer.own(),
-            peer_epoch: self.peer.current(),
-            sent_at: now.as_nanos(),
-            next_sequence: seq::truncate(self.next_sequence),
-            // The peer is to send nothing by an uplink that is to be used no more.
-            heard: self.heard.without(self.leaving),
-            tap_mtu: self.tap_mtu,
-        };
+        let head = self.head(now, uplink);
         let counter = self.next_control;
         self.next_control += 1;
         self.controls.push_back(ControlTransmit { uplink, counter, message: control::emit(&head, message) });
+    }
+
+    pub(super) fn head(&self, sent_at: Instant, uplink: UplinkId) -> Head {
+        Head {
+            uplink,
+            epoch: self.peer.own(),
+            peer_epoch: self.peer.current(),
+            sent_at: sent_at.as_nanos(),
+            next_sequence: seq::truncate(self.next_sequence),
+            // The peer is to send nothing by an uplink that is to be used no more.
+            heard: self.heard.without(self.leaving),
+            tap_mtu: self.sizes.allowed(),
+        }
     }
 }
 

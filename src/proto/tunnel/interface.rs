@@ -204,6 +204,25 @@ impl ParityTransmit<'_> {
     }
 }
 
+/// A sounding to send, as control messages are.
+#[derive(Debug)]
+pub struct SoundingTransmit<'a> {
+    /// Where to.
+    pub uplink: UplinkId,
+    /// Its number among the control messages.
+    pub counter: u64,
+    /// What it says.
+    pub message: &'a mut ParityBytes,
+}
+
+impl SoundingTransmit<'_> {
+    /// The whole datagram, without keys.
+    #[must_use]
+    pub fn plaintext(&mut self) -> &[u8] {
+        self.message.plaintext(seq::truncate(self.counter))
+    }
+}
+
 /// Something that the user may want to read in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -224,8 +243,18 @@ pub enum Event {
     PeerRestarted,
     /// The peer has said good-bye.
     PeerLeft,
-    /// The peer's TAP has this MTU.
+    /// The peer can bear no larger MTU of the TAPs than this.
     PeerMtu(u16),
+    /// An uplink has been found to carry IP packets of no more than so many bytes; `None` if it has no limit any more that
+    /// matters.
+    PathMtu {
+        /// Which.
+        uplink: UplinkId,
+        /// The limit, with all headers.
+        limit: Option<u16>,
+    },
+    /// The TAP's MTU should be this: see [`super::Tunnel::tap_mtu_allowed`].
+    TapMtu(u16),
     /// The peer's count contradicted what had come; order was begun anew.
     Resynchronised(UplinkId),
     /// There are new keys, for use with this cipher.

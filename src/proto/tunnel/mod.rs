@@ -1,8 +1,8 @@
 //! The core's one entry: frames and datagrams go in, frames and datagrams come out.
 //!
 //! The contract of the loop around it: call any number of `handle_*` with one `now`, and after each drain
-//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], [`Tunnel::poll_control`] and [`Tunnel::poll_parity`] (which gets
-//! its number only then), then [`Tunnel::poll_restored`] and [`Tunnel::poll_deliver`], until they are empty; then sleep until
+//! [`Tunnel::poll_frame`], then [`Tunnel::poll_resend`], [`Tunnel::poll_control`], [`Tunnel::poll_parity`] and
+//! [`Tunnel::poll_sounding`] (which get their numbers only then), then [`Tunnel::poll_restored`] and [`Tunnel::poll_deliver`], until they are empty; then sleep until
 //! [`Tunnel::poll_timeout`] at the latest. Frames must leave before the control messages made after them: a probe says "all
 //! below this number has been sent", and an uplink is first-in, first-out. What goes again may have been sent for the first
 //! time just before, to explore an idle uplink.
@@ -15,6 +15,7 @@ mod control;
 mod interface;
 pub mod peer;
 mod probe_clock;
+mod sizes;
 mod spent;
 #[cfg(test)]
 mod tests;
@@ -28,10 +29,11 @@ use adaptive::{Outbound, RESENDS_WAITING_MAX};
 use change::Successor;
 pub use interface::{
     Arrival, ControlTransmit, Counters, Event, Frame, FrameTransmit, ParityTransmit, Path, Payload, Role, Settings,
-    UplinkSettings,
+    SoundingTransmit, UplinkSettings,
 };
 use peer::Peer;
 use probe_clock::ProbeClock;
+use sizes::Sizes;
 use watch::Watch;
 pub use watch::Watched;
 
@@ -94,6 +96,7 @@ pub struct Tunnel<T, F = T> {
     mode: Mode,
     watch: Option<Box<Watch>>,
     receiver: Receiver<T>,
+    sizes: Sizes,
     feedback_clock: FeedbackClock,
     /// What the peer's newest probe said of what it does.
     peer_flags: ProbeFlags,
@@ -155,6 +158,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             mode: settings.scheduler.mode,
             watch: None,
             receiver: Receiver::new(settings.window),
+            sizes: Sizes::new(settings.tap_mtu),
             feedback_clock: FeedbackClock::new(now),
             peer_flags: ProbeFlags::default(),
             window_max: settings.window.filter(|_| settings.window_follows),
@@ -171,8 +175,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     /// All that is handed in from now on will have been opened with keys, and so is the peer's.
-    pub(in crate::proto) const fn expect_sealed(&mut self) {
+    pub(in crate::proto) fn expect_sealed(&mut self) {
         self.is_sealed = true;
+        self.sizes.expect_sealed();
         self.receiver.expect_authentic();
     }
 
@@ -201,7 +206,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
                 return Ok(());
             }
         };
-        let uplinks = scheduler.schedule();
+        let narrow = self.sizes.too_narrow_for(length);
+        let uplinks = if narrow.is_empty() { scheduler.schedule() } else { self.schedule_past(narrow)? };
         if uplinks.is_empty() {
             return Err(DropReason::NoUplink);
         }
@@ -212,6 +218,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.next_sequence += 1;
         self.sent.add(length);
         uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
+        self.sizes.on_sent(uplinks, length);
         self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload: frame });
         Ok(())
     }
@@ -219,7 +226,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn check_length(&self, length: usize) -> Result<(), DropReason> {
         if length < FRAME_LENGTH_MIN {
             Err(DropReason::Runt)
-        } else if length > usize::from(self.tap_mtu) + FRAME_OVERHEAD_MAX {
+        } else if length > usize::from(self.tap_mtu.max(self.sizes.bound())) + FRAME_OVERHEAD_MAX {
+            // When the TAP's MTU falls there are frames under way that are longer.
             Err(DropReason::Oversize)
         } else {
             Ok(())
@@ -325,6 +333,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.pump(now);
         }
         self.report_frames(now);
+        self.sound(now);
+        self.follow_sizes(now);
         if now >= self.probe_clock.next() {
             self.forget_silent_paths(now);
             self.follow_window(now);
@@ -348,6 +358,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             if let Some(at) = uplink.next_change(interval, since).filter(|_| uplink.is_attached()) {
                 due = earlier(due, (at, "uplink state"));
             }
+        }
+        if let Some(at) = self.next_sounding() {
+            due = earlier(due, (at, "sounding"));
         }
         for uplink in self.heard.iter() {
             if let Some(at) = self.uplinks[uplink.index()].silent_at() {

@@ -1,5 +1,6 @@
 //! Two tunnels in virtual time, joined by links with a delay that can be cut.
 
+mod sizes;
 mod spent;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ struct Link {
     towards_gateway: bool,
     towards_box: bool,
     port: u16,
+    /// The longest datagram that it carries.
+    carries: usize,
 }
 
 /// A box, a gateway, two links, a clock.
@@ -85,6 +88,7 @@ impl World {
             towards_gateway: true,
             towards_box: true,
             port,
+            carries: usize::MAX,
         };
         let mut world = Self {
             now,
@@ -133,6 +137,11 @@ impl World {
         while let Some(mut control) = self.ends[end].poll_control() {
             self.fly(end, control.uplink, control.plaintext().to_vec());
         }
+        while let Some(mut sounding) = self.ends[end].poll_sounding() {
+            let (uplink, datagram) = (sounding.uplink, sounding.plaintext().to_vec());
+            assert!(datagram.len() <= sizes::LONGEST, "no longer than the longest frame");
+            self.fly(end, uplink, datagram);
+        }
         while let Some(frame) = self.ends[end].poll_deliver() {
             let number = u32::from_be_bytes(frame[..4].try_into().expect("four bytes"));
             self.delivered[end].push((number, self.now));
@@ -142,7 +151,7 @@ impl World {
     fn fly(&mut self, from: usize, uplink: UplinkId, datagram: Vec<u8>) {
         let link = self.links[uplink.index()];
         let open = if from == BOX { link.towards_gateway } else { link.towards_box };
-        if open {
+        if open && datagram.len() <= link.carries {
             self.flown += 1;
             self.flying.insert((self.now + link.delay, self.flown), (1 - from, uplink, datagram));
         }

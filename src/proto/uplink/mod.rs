@@ -1,8 +1,9 @@
-//! What is known of one uplink: its name, how good it is ([`measure`]), whether it can be used ([`state`]), and the
-//! two put together ([`monitor`]).
+//! What is known of one uplink: its name, how good it is ([`measure`]), whether it can be used ([`state`]), the two put
+//! together ([`monitor`]), and how long datagrams may be that go by it ([`path_mtu`]).
 
 pub mod measure;
 pub mod monitor;
+pub mod path_mtu;
 pub mod recent;
 pub mod state;
 

@@ -11,14 +11,22 @@
 //!        36 fields of the kind:
 //!           probe   36 next probe in µs (4)  40 sent packets (8)  48 weight (1)  49 name length (1)  50 name (15)
 //!                   65 flags (1): 1 asks for feedback, 2 says that what is lost is sent again, 4 that the uplink is
-//!                             metered, 8 that parities are sent, 16 that the uplink's data budget is spent
-//!                   66 zero padding (2): a reply may never be longer than its probe
+//!                             metered, 8 that parities are sent, 16 that the uplink's data budget is spent, 32 asks for
+//!                             the address that the probe comes from
+//!                   66 zero padding (2, and 19 more with flag 32): a reply may never be longer than its probe
 //!           reply   36 echoed sent at (8)    44 echoed sent packets (8)  52 received packets (8)  60 received bytes (8)
+//!           seen    as a reply, to a probe with flag 32, and where that came from:
+//!                   68 4 or 6 (1)  69 port (2)  71 address (16; IPv4: 4, then zeroes)
 //!           report  36 count (1), then for each uplink: 0 uplink (1)  1 received packets (8)  9 received bytes (8)
 //!           bye     nothing
+//!           sounding  36 length of this message (2), then zeroes up to that length: it shows whether datagrams that long come
+//!                     through, and is not counted as sent or lost. The shortest is as long as what answers it
+//!           sounded   36 echoed sent at (8)  44 the sounding's length (2)
 //!           feedback  see [`super::feedback`]
 //!           parity    has another head, see [`super::parity`]
 //! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{Buf, BufMut};
 
@@ -27,13 +35,18 @@ use super::parity::{PARITY_HEAD_LENGTH, ParityHead, SHARE_MAX};
 use crate::proto::stats::{DropReason, Traffic};
 use crate::proto::uplink::{UPLINK_NAME_MAX, UPLINKS_MAX, UplinkId, UplinkName, UplinkSet};
 
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 /// What a parity has where the others have their kind.
 pub(super) const PARITY_KIND: u8 = 6;
 const HEAD_LENGTH: usize = 36;
 const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
 const PROBE_PADDING: usize = 2;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
+/// The address that a probe came from, in the reply.
+const SEEN_LENGTH: usize = 1 + 2 + 16;
+const SOUNDED_LENGTH: usize = HEAD_LENGTH + 10;
+/// The shortest sounding, in bytes.
+pub const SOUNDING_LENGTH_MIN: usize = SOUNDED_LENGTH;
 const REPORT_ENTRY_LENGTH: usize = 17;
 
 /// The longest control message, in bytes: feedback on every uplink.
@@ -58,7 +71,7 @@ pub struct Head {
     pub next_sequence: u32,
     /// The uplinks on which the sender hears the receiver.
     pub heard: UplinkSet,
-    /// The MTU of the sender's TAP, in bytes.
+    /// The largest MTU that the TAPs may have as far as the sender knows, in bytes: both ends use the smaller of the two.
     pub tap_mtu: u16,
 }
 
@@ -75,24 +88,27 @@ pub struct ProbeFlags {
     pub protects: bool,
     /// The uplink is to be used only where no other can be.
     pub is_spent: bool,
+    /// The sender wants to know the address that the probe comes from.
+    pub asks_address: bool,
     /// The uplink is to be used no more.
     pub leaves: bool,
 }
 
 impl ProbeFlags {
     const fn bits(self) -> u8 {
-        let Self { wants_feedback, recovers, is_metered, protects, is_spent, leaves } = self;
+        let Self { wants_feedback, recovers, is_metered, protects, is_spent, asks_address, leaves } = self;
         wants_feedback as u8
             | (recovers as u8) << 1
             | (is_metered as u8) << 2
             | (protects as u8) << 3
             | (is_spent as u8) << 4
-            | (leaves as u8) << 5
+            | (asks_address as u8) << 5
+            | (leaves as u8) << 6
     }
 
     /// `None` if there are others among them.
     const fn from_bits(bits: u8) -> Option<Self> {
-        if bits >> 6 != 0 {
+        if bits >> 7 != 0 {
             return None;
         }
         Some(Self {
@@ -101,8 +117,13 @@ impl ProbeFlags {
             is_metered: bits & 4 != 0,
             protects: bits & 8 != 0,
             is_spent: bits & 16 != 0,
-            leaves: bits & 32 != 0,
+            asks_address: bits & 32 != 0,
+            leaves: bits & 64 != 0,
         })
+    }
+
+    const fn padding(self) -> usize {
+        if self.asks_address { PROBE_PADDING + SEEN_LENGTH } else { PROBE_PADDING }
     }
 }
 
@@ -131,6 +152,8 @@ pub enum Message {
         echo_sent_packets: u64,
         /// Frames that had come by this uplink when the probe did.
         received: Traffic,
+        /// The address that the probe came from, if it has asked.
+        seen: Option<SocketAddr>,
     },
     /// Says at once that what is heard has changed, and what has been received on every uplink.
     Report(Report),
@@ -138,6 +161,18 @@ pub enum Message {
     Bye,
     /// Says what has come of the receiver's frames.
     Feedback(Feedback),
+    /// Asks whether a datagram this long comes through.
+    Sounding {
+        /// How many bytes the whole message has, [`SOUNDING_LENGTH_MIN`] or more.
+        length: u16,
+    },
+    /// Says that it has.
+    Sounded {
+        /// The sounding's [`Head::sent_at`].
+        echo_sent_at: u64,
+        /// The sounding's length.
+        length: u16,
+    },
 }
 
 /// Counters of what has been received, per uplink.
@@ -163,12 +198,12 @@ impl Report {
     }
 }
 
-/// Room behind a message: for a checksum, or for the tag of one that is sealed.
-const TRAILER_LENGTH_MAX: usize = 16;
-const _: () = assert!(super::CONTROL_CHECKSUM_LENGTH <= TRAILER_LENGTH_MAX);
+/// Bytes behind a message that is sealed; where there are no keys, a checksum has room there.
+pub const SEAL_LENGTH: usize = 16;
+const _: () = assert!(super::CONTROL_CHECKSUM_LENGTH <= SEAL_LENGTH);
 
 /// The longest datagram that carries one.
-const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX + TRAILER_LENGTH_MAX;
+const DATAGRAM_LENGTH_MAX: usize = super::CONTROL_HEADER_LENGTH + CONTROL_LENGTH_MAX + SEAL_LENGTH;
 
 /// A control message, put together in place, with room in front for a header and behind for a trailer.
 #[derive(Clone, Debug)]
@@ -177,15 +212,33 @@ pub struct ControlBytes<B = [u8; DATAGRAM_LENGTH_MAX]> {
     body_length: usize,
 }
 
-/// The same with room for a parity.
+/// The same with room for a parity, or for a sounding.
 pub type ParityBytes = ControlBytes<Box<[u8]>>;
 
 impl ParityBytes {
-    /// Room, and nothing in it.
+    /// Room for a parity, and nothing in it.
     #[must_use]
     pub fn room() -> Self {
-        let length = super::CONTROL_HEADER_LENGTH + PARITY_HEAD_LENGTH + SHARE_MAX + TRAILER_LENGTH_MAX;
+        Self::room_for(PARITY_HEAD_LENGTH + SHARE_MAX)
+    }
+
+    /// Room for a message of so many bytes, and nothing in it.
+    #[must_use]
+    pub fn room_for(body_length: usize) -> Self {
+        let length = super::CONTROL_HEADER_LENGTH + body_length + SEAL_LENGTH;
         Self { bytes: vec![0; length].into(), body_length: 0 }
+    }
+
+    /// Puts a sounding of `length` bytes in.
+    ///
+    /// # Panics
+    /// If there is no room for so many.
+    pub fn put_sounding(&mut self, head: &Head, length: u16) {
+        self.body_length = usize::from(length);
+        let mut body = &mut self.bytes[super::CONTROL_HEADER_LENGTH..][..self.body_length];
+        let message = Message::Sounding { length };
+        emit_head(&mut body, kind(&message), head);
+        emit_message(&mut body, &message);
     }
 
     /// Puts a parity in.
@@ -219,13 +272,16 @@ impl<B: AsMut<[u8]>> ControlBytes<B> {
     /// If the trailer is longer than any tag.
     #[must_use]
     pub fn datagram_mut(&mut self, trailer_length: usize) -> &mut [u8] {
-        assert!(trailer_length <= TRAILER_LENGTH_MAX);
+        assert!(trailer_length <= SEAL_LENGTH);
         let length = super::CONTROL_HEADER_LENGTH + self.body_length + trailer_length;
         &mut self.bytes.as_mut()[..length]
     }
 }
 
 /// Writes a control message, still without header and trailer.
+///
+/// # Panics
+/// If it is a sounding of more than [`CONTROL_LENGTH_MAX`] bytes: see [`ControlBytes::put_sounding`].
 #[must_use]
 pub fn emit(head: &Head, message: &Message) -> ControlBytes {
     let mut bytes = [0; DATAGRAM_LENGTH_MAX];
@@ -240,10 +296,14 @@ pub fn emit(head: &Head, message: &Message) -> ControlBytes {
 const fn kind(message: &Message) -> u8 {
     match message {
         Message::Probe { .. } => 1,
-        Message::Reply { .. } => 2,
+        Message::Reply { seen: None, .. } => 2,
         Message::Report(_) => 3,
         Message::Bye => 4,
         Message::Feedback(_) => 5,
+        // 6 is [`PARITY_KIND`].
+        Message::Sounding { .. } => 7,
+        Message::Sounded { .. } => 8,
+        Message::Reply { seen: Some(_), .. } => 9,
     }
 }
 
@@ -271,13 +331,16 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
             out.put_u8(flags.bits());
-            out.put_bytes(0, PROBE_PADDING);
+            out.put_bytes(0, flags.padding());
         }
-        Message::Reply { echo_sent_at, echo_sent_packets, received } => {
+        Message::Reply { echo_sent_at, echo_sent_packets, received, seen } => {
             out.put_u64(*echo_sent_at);
             out.put_u64(*echo_sent_packets);
             out.put_u64(received.packets);
             out.put_u64(received.bytes);
+            if let Some(seen) = seen {
+                emit_address(out, *seen);
+            }
         }
         Message::Report(report) => {
             out.put_u8(report.entries().count() as u8);
@@ -289,6 +352,30 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
         }
         Message::Bye => {}
         Message::Feedback(feedback) => feedback.emit(out),
+        Message::Sounding { length } => {
+            out.put_u16(*length);
+            out.put_bytes(0, usize::from(*length) - HEAD_LENGTH - 2);
+        }
+        Message::Sounded { echo_sent_at, length } => {
+            out.put_u64(*echo_sent_at);
+            out.put_u16(*length);
+        }
+    }
+}
+
+fn emit_address(out: &mut impl BufMut, address: SocketAddr) {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => {
+            out.put_u8(4);
+            out.put_u16(address.port());
+            out.put_slice(&ip.octets());
+            out.put_bytes(0, 12);
+        }
+        IpAddr::V6(ip) => {
+            out.put_u8(6);
+            out.put_u16(address.port());
+            out.put_slice(&ip.octets());
+        }
     }
 }
 
@@ -308,10 +395,12 @@ pub fn parse(body: &[u8]) -> Result<(Head, Message), DropReason> {
     let head = parse_head(head)?;
     let message = match kind {
         1 => parse_probe(&mut fields)?,
-        2 => parse_reply(&mut fields)?,
+        2 | 9 => parse_reply(kind == 9, &mut fields)?,
         3 => parse_report(&mut fields)?,
         4 => Message::Bye,
         5 => Message::Feedback(Feedback::parse(&mut fields)?),
+        7 => parse_sounding(&mut fields)?,
+        8 => parse_sounded(&mut fields)?,
         _ => return Err(DropReason::ControlMalformed),
     };
     if fields.has_remaining() {
@@ -339,7 +428,7 @@ fn parse_head(mut head: &[u8]) -> Result<Head, DropReason> {
 }
 
 fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
-    need(fields, PROBE_LENGTH - HEAD_LENGTH)?;
+    need(fields, PROBE_LENGTH - PROBE_PADDING - HEAD_LENGTH)?;
     let next_in_micros = fields.get_u32();
     let sent_packets = fields.get_u64();
     let weight = fields.get_u8();
@@ -347,11 +436,13 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     let mut name = [0; UPLINK_NAME_MAX];
     fields.copy_to_slice(&mut name);
     let flags = ProbeFlags::from_bits(fields.get_u8());
-    let mut padding = [0; PROBE_PADDING];
-    fields.copy_to_slice(&mut padding);
+    let mut padding = [0; PROBE_PADDING + SEEN_LENGTH];
+    let padding = &mut padding[..flags.map_or(PROBE_PADDING, ProbeFlags::padding)];
+    need(fields, padding.len())?;
+    fields.copy_to_slice(padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
     let name = std::str::from_utf8(text).ok().and_then(|text| UplinkName::new(text).ok());
-    let zeroes_are_zero = after.iter().chain(&padding).all(|byte| *byte == 0);
+    let zeroes_are_zero = after.iter().chain(&*padding).all(|byte| *byte == 0);
     match name.zip(flags) {
         Some((name, flags)) if weight > 0 && zeroes_are_zero => {
             Ok(Message::Probe { next_in_micros, sent_packets, weight, name, flags })
@@ -360,13 +451,49 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     }
 }
 
-fn parse_reply(fields: &mut &[u8]) -> Result<Message, DropReason> {
+fn parse_reply(has_address: bool, fields: &mut &[u8]) -> Result<Message, DropReason> {
     need(fields, REPLY_LENGTH - HEAD_LENGTH)?;
     Ok(Message::Reply {
         echo_sent_at: fields.get_u64(),
         echo_sent_packets: fields.get_u64(),
         received: Traffic { packets: fields.get_u64(), bytes: fields.get_u64() },
+        seen: if has_address { Some(parse_address(fields)?) } else { None },
     })
+}
+
+fn parse_address(fields: &mut &[u8]) -> Result<SocketAddr, DropReason> {
+    need(fields, SEEN_LENGTH)?;
+    let (family, port) = (fields.get_u8(), fields.get_u16());
+    let mut octets = [0; 16];
+    fields.copy_to_slice(&mut octets);
+    let (first, rest) = octets.split_at(4);
+    let ip = match family {
+        4 if rest.iter().all(|byte| *byte == 0) => IpAddr::from(Ipv4Addr::new(first[0], first[1], first[2], first[3])),
+        6 => IpAddr::from(Ipv6Addr::from(octets)),
+        _ => return Err(DropReason::ControlMalformed),
+    };
+    // An IPv4 address has one spelling.
+    if ip.to_canonical() != ip {
+        return Err(DropReason::ControlMalformed);
+    }
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn parse_sounding(fields: &mut &[u8]) -> Result<Message, DropReason> {
+    need(fields, SOUNDING_LENGTH_MIN - HEAD_LENGTH)?;
+    let body_length = HEAD_LENGTH + fields.len();
+    let length = fields.get_u16();
+    let is_blank = fields.iter().all(|byte| *byte == 0);
+    if usize::from(length) != body_length || !is_blank {
+        return Err(DropReason::ControlMalformed);
+    }
+    fields.advance(fields.len());
+    Ok(Message::Sounding { length })
+}
+
+fn parse_sounded(fields: &mut &[u8]) -> Result<Message, DropReason> {
+    need(fields, SOUNDED_LENGTH - HEAD_LENGTH)?;
+    Ok(Message::Sounded { echo_sent_at: fields.get_u64(), length: fields.get_u16() })
 }
 
 fn parse_report(fields: &mut &[u8]) -> Result<Message, DropReason> {
@@ -392,110 +519,4 @@ fn need(fields: &[u8], length: usize) -> Result<(), DropReason> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::feedback::{Arrivals, SEEN_MAX};
-    use super::*;
-    use proptest::prelude::*;
-
-    fn any_traffic() -> impl Strategy<Value = Traffic> {
-        any::<(u64, u64)>().prop_map(|(packets, bytes)| Traffic { packets, bytes })
-    }
-
-    fn any_message() -> impl Strategy<Value = Message> {
-        prop_oneof![
-            (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..64).prop_map(
-                |(next_in_micros, sent_packets, weight, name, flags)| Message::Probe {
-                    next_in_micros,
-                    sent_packets,
-                    weight,
-                    name: UplinkName::new(&name).expect("the pattern makes lawful names"),
-                    flags: ProbeFlags::from_bits(flags).expect("known ones"),
-                }
-            ),
-            (any::<u64>(), any::<u64>(), any_traffic()).prop_map(|(echo_sent_at, echo_sent_packets, received)| {
-                Message::Reply { echo_sent_at, echo_sent_packets, received }
-            }),
-            proptest::collection::vec(proptest::option::of(any_traffic()), UPLINKS_MAX).prop_map(|entries| {
-                let mut report = Report::default();
-                for (uplink, received) in UplinkId::all().zip(entries) {
-                    received.into_iter().for_each(|received| report.set(uplink, received));
-                }
-                Message::Report(report)
-            }),
-            Just(Message::Bye),
-            any_feedback().prop_map(Message::Feedback),
-        ]
-    }
-
-    fn any_feedback() -> impl Strategy<Value = Feedback> {
-        let arrivals = any::<(u32, u32, u32, u32)>().prop_map(|(highest, age_micros, bytes, burst_kilobytes)| {
-            Arrivals { highest, age_micros, bytes, burst_kilobytes }
-        });
-        let arrivals = proptest::collection::vec(proptest::option::of(arrivals), UPLINKS_MAX);
-        let seen = proptest::collection::vec(0..SEEN_MAX, 0..100);
-        (any::<u32>(), any::<u32>(), arrivals, seen).prop_map(|(hold_micros, next, arrivals, seen)| {
-            let mut feedback = Feedback::new(hold_micros, next);
-            for (uplink, arrivals) in UplinkId::all().zip(arrivals) {
-                arrivals.into_iter().for_each(|arrivals| feedback.set_arrivals(uplink, arrivals));
-            }
-            seen.into_iter().for_each(|offset| feedback.set_seen(offset));
-            feedback
-        })
-    }
-
-    fn any_head() -> impl Strategy<Value = Head> {
-        (0..UPLINKS_MAX as u8, 1_u64.., any::<u64>(), any::<u64>(), any::<u32>(), any::<u16>(), any::<u16>()).prop_map(
-            |(uplink, epoch, peer_epoch, sent_at, next_sequence, heard, tap_mtu)| Head {
-                uplink: UplinkId::new(uplink).expect("within range"),
-                epoch,
-                peer_epoch,
-                sent_at,
-                next_sequence,
-                heard: UplinkSet::from_bits(heard),
-                tap_mtu,
-            },
-        )
-    }
-
-    fn body(datagram: &[u8]) -> &[u8] {
-        match super::super::parse(datagram) {
-            Ok(super::super::Datagram::Control { body, .. }) => body,
-            other => panic!("not a control message: {other:?}"),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn parsing_undoes_emitting(counter: u32, head in any_head(), message in any_message()) {
-            let mut emitted = emit(&head, &message);
-            prop_assert_eq!(parse(body(emitted.plaintext(counter))), Ok((head, message)));
-        }
-
-        #[test]
-        fn what_parses_is_emitted_again_byte_for_byte(bytes in proptest::collection::vec(any::<u8>(), 0..400), counter: u32) {
-            if let Ok((head, message)) = parse(&bytes) {
-                let mut emitted = emit(&head, &message);
-                prop_assert_eq!(body(emitted.plaintext(counter)), &bytes[..]);
-            }
-        }
-
-        #[test]
-        fn a_message_cut_short_or_lengthened_is_refused(head in any_head(), message in any_message(), cut in 1_usize..40) {
-            let mut emitted = emit(&head, &message);
-            let whole = body(emitted.plaintext(0));
-            prop_assert!(parse(&whole[..whole.len().saturating_sub(cut)]).is_err());
-            let mut longer = whole.to_vec();
-            longer.push(0);
-            prop_assert!(parse(&longer).is_err());
-        }
-
-        #[test]
-        fn a_reply_is_never_longer_than_its_probe(head in any_head(), name in "[a-z]{1,15}", received in any_traffic()) {
-            let name = UplinkName::new(&name).expect("lawful");
-            let probe = Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, flags: ProbeFlags::default() };
-            let mut probe = emit(&head, &probe);
-            let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received });
-            prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());
-        }
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ mod loss;
 mod orders;
 mod outages;
 mod run;
+mod sizes;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ use crate::proto::uplink::measure::PartsPerMillion;
 use crate::sim::course::{BEGIN, Course};
 use crate::sim::oracle::{Offer, Stream};
 use crate::sim::outcome::Outcome;
-use crate::sim::plan::{BOX, UP};
+use crate::sim::plan::{BOX, GATEWAY, UP};
 use crate::sim::report::Figures;
 use crate::sim::world::World;
 use crate::sim::{MILLISECOND, Nanoseconds, SECOND};
@@ -45,9 +45,44 @@ struct UplinkLook {
     loss: Option<PartsPerMillion>,
 }
 
-struct Look {
-    at: Nanoseconds,
+/// A world at a moment.
+pub(super) struct Look {
+    /// Of the stream.
+    pub at: Nanoseconds,
     uplinks: Vec<UplinkLook>,
+    /// What the box knows each uplink to carry.
+    pub path_mtus: Vec<Option<u16>>,
+    /// Packets that each uplink's link from the box has swallowed.
+    pub swallowed: Vec<u64>,
+    /// What each end has its TAP's MTU be.
+    pub tap_mtus: [u16; 2],
+    /// Pairs of soundings that the box has sent.
+    pub soundings: u64,
+}
+
+/// How a world is while the stream of `course` flows, with what follows from `seed`.
+///
+/// # Panics
+/// If the oracle objects to anything.
+pub(super) fn looks(course: &Course, seed: u64) -> Vec<Look> {
+    look_on(&mut World::new(course.plan(seed), None), course, seed)
+}
+
+fn look_on(world: &mut World, course: &Course, seed: u64) -> Vec<Look> {
+    let times = (0..=course.duration).step_by(LOOK as usize);
+    times
+        .map(|at| {
+            world.run_until(BEGIN + at).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+            Look {
+                at,
+                uplinks: look(world),
+                path_mtus: world.path_mtus(BOX).collect(),
+                swallowed: world.link_counters(UP).map(|link| link.swallowed).collect(),
+                tap_mtus: [BOX, GATEWAY].map(|end| world.tap_mtu_allowed(end).unwrap_or_default()),
+                soundings: world.soundings(BOX),
+            }
+        })
+        .collect()
 }
 
 /// Runs `course` with what follows from `seed`.
@@ -56,11 +91,7 @@ struct Look {
 /// If the oracle objects to anything.
 pub(super) fn run(course: &Course, seed: u64) -> Run {
     let mut world = World::new(course.plan(seed), None);
-    let mut looks = vec![];
-    for at in (0..=course.duration).step_by(LOOK as usize) {
-        world.run_until(BEGIN + at).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-        looks.push(Look { at, uplinks: look(&world) });
-    }
+    let looks = look_on(&mut world, course, seed);
     let report = world.run().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
     let outcome = Outcome::of(course, seed, DEADLINE, &world, &report);
     let sender = world.sender_counters(BOX).unwrap_or_default();
@@ -188,7 +219,8 @@ impl fmt::Display for Run {
         self.outcome.up.iter().try_for_each(|link| {
             write!(f, " {:.2} ({} lost, {} overflowed)", link.entered_bytes as f64 / 1e6, link.lost, link.overflowed)
         })?;
-        write!(f, ", {:?}", self.sender)?;
+        let soundings = self.looks.last().map_or(0, |look| look.soundings);
+        write!(f, ", {soundings} pairs of soundings, {:?}", self.sender)?;
         self.trouble_ms.map_or(Ok(()), |(first, last)| write!(f, ", lost or late from {first} to {last} ms"))
     }
 }

@@ -26,6 +26,27 @@ impl World {
         self.lines.iter().map(move |line| line.ways[way].wait(self.now))
     }
 
+    /// The longest IP packet that `end` knows each uplink to carry.
+    pub fn path_mtus(&self, end: usize) -> impl Iterator<Item = Option<u16>> {
+        let uplinks = (0..self.lines.len()).map(Self::id);
+        self.ends[end]
+            .tunnel()
+            .into_iter()
+            .flat_map(move |tunnel| uplinks.clone().map(|uplink| tunnel.path_mtu(uplink)))
+    }
+
+    /// How many pairs of soundings `end` has sent.
+    #[must_use]
+    pub fn soundings(&self, end: usize) -> u64 {
+        self.ends[end].tunnel().map_or(0, Tunnel::soundings)
+    }
+
+    /// The MTU that `end` has its TAP have.
+    #[must_use]
+    pub fn tap_mtu_allowed(&self, end: usize) -> Option<u16> {
+        self.ends[end].tunnel().map(Tunnel::tap_mtu_allowed)
+    }
+
     /// What the sending half of `end` has counted, if it runs in `adaptive`.
     #[must_use]
     pub fn sender_counters(&self, end: usize) -> Option<SenderCounters> {

@@ -10,7 +10,7 @@ mod network;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
-use network::{Cargo, Line, Parcel};
+use network::{Cargo, IP_AND_UDP, Line, Parcel};
 
 use super::end::{End, Waiting, watch_drops};
 use super::frame;
@@ -24,11 +24,13 @@ use crate::proto::endpoint::HandshakeDestination;
 use crate::proto::scheduler::Mode;
 use crate::proto::session::transport::OVERHEAD;
 use crate::proto::tunnel::{Event, FrameTransmit, Path};
-use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
+use crate::proto::uplink::{UplinkId, UplinkSet};
 use crate::proto::wire::{FRAME_LENGTH_MIN, FRAME_OVERHEAD_MAX, KEYED_HEADER_LENGTH};
 
+/// What an uplink carries is found out as exactly as this, in bytes.
+const EXACT_TO: usize = 8;
 /// How often conservation is checked.
 const AUDIT_EVERY: Nanoseconds = SECOND;
 /// More at one moment than a burst can bring about.
@@ -221,6 +223,8 @@ impl World {
             let wanted = self.ends[from].tunnel().map_or(Mode::Adaptive, |tunnel| tunnel.mode());
             let mode = if transmit.is_kept { Mode::Adaptive } else { wanted };
             let up = if mode == Mode::Adaptive { up } else { self.ends[from].affordable(up) };
+            let narrow = self.narrow(from, transmit.payload.len())?;
+            let up = up.without(narrow);
             self.oracle.on_sent(from, number, mode, transmit.uplinks, [attached, up])?;
             let Some(bytes) = self.encapsulate(from, number, &transmit)? else { continue };
             if transmit.is_kept {
@@ -249,6 +253,19 @@ impl World {
             self.ends[from].kept = self.ends[from].kept.split_off(&kept_from);
         }
         Ok(())
+    }
+
+    /// The uplinks that end `from` takes to be too narrow for a frame of `length`.
+    fn narrow(&self, from: usize, length: usize) -> Result<UplinkSet, Violation> {
+        let narrow = self.ends[from].tunnel().map_or(UplinkSet::EMPTY, |tunnel| tunnel.too_narrow_for(length));
+        for uplink in narrow.iter() {
+            let carries = self.lines[uplink.index()].ways[from].settings.longest.unwrap_or(usize::MAX);
+            if self.now >= self.plan.clean_from && length + OVERHEAD + IP_AND_UDP + EXACT_TO <= carries {
+                let what = format!("end {from} sends none of {length} bytes by uplink {}", uplink.number());
+                return Err(self.objection(format!("{what}, which carries packets of {carries}")));
+            }
+        }
+        Ok(narrow)
     }
 
     /// The datagram for a frame; none if there are no keys to seal it with.
@@ -360,6 +377,8 @@ impl World {
             }
             Event::Moved { .. }
             | Event::PeerMtu(_)
+            | Event::PathMtu { .. }
+            | Event::TapMtu(_)
             | Event::Sealed { .. }
             | Event::Unanswered
             | Event::CipherRefused => {}

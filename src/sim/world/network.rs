@@ -18,7 +18,7 @@ use crate::sim::plan::{BOX, GATEWAY};
 use crate::sim::random::Random;
 
 /// IP and UDP headers of a datagram.
-const IP_AND_UDP: usize = 28;
+pub(super) const IP_AND_UDP: usize = 28;
 /// The port that a box's uplink begins with; each rebinding and each restart makes another.
 const FIRST_PORT: u16 = 10_000;
 const ENETDOWN: i32 = 100;

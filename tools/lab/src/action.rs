@@ -39,6 +39,8 @@ pub enum Action {
     Duplication(PartsPerMillion),
     /// What comes out with a byte changed is now this.
     Corruption(PartsPerMillion),
+    /// IP packets of more than so many bytes are swallowed, both ways.
+    Mtu(u16),
     /// The translation forgets its mappings, and makes new ones with other ports.
     NatRebind,
 }
@@ -66,10 +68,13 @@ pub fn parse_action(text: &str) -> Result<Action, String> {
         ("reordering", Some(reordering)) => parse_reordering(reordering).map(Action::Reordering),
         ("duplication", Some(share)) => parse_percent(share).map(Action::Duplication),
         ("corruption", Some(share)) => parse_percent(share).map(Action::Corruption),
+        ("mtu", Some(mtu)) => {
+            mtu.parse().map(Action::Mtu).map_err(|_| format!("'{mtu}' is not a number of bytes such as '1300'"))
+        }
         _ => Err(format!(
             "'{text}' cannot be done: blackhole, blackhole-up, blackhole-down, restore, carrier-down, carrier-up, \
-             interface-remove, interface-add, nat-rebind, 'delay 80ms', 'jitter 5ms', 'rate 2mbit', 'loss 5%', 'reordering 1% 5ms', 'duplication 1%' and \
-             'corruption 1%' can"
+             interface-remove, interface-add, nat-rebind, 'delay 80ms', 'jitter 5ms', 'rate 2mbit', 'loss 5%', 'reordering 1% 5ms', 'duplication 1%', \
+             'corruption 1%' and 'mtu 1300' can"
         )),
     }
 }
@@ -116,6 +121,7 @@ pub fn spell_action(action: Action) -> String {
         }
         Action::Duplication(share) => format!("duplication {}", spell_share(share)),
         Action::Corruption(share) => format!("corruption {}", spell_share(share)),
+        Action::Mtu(mtu) => format!("mtu {mtu}"),
     }
 }
 
@@ -147,6 +153,7 @@ mod tests {
             Action::Reordering(Reordering { share, by: time }),
             Action::Duplication(share),
             Action::Corruption(share),
+            Action::Mtu(1300),
         ] {
             assert_eq!(parse_action(&spell_action(action)), Ok(action));
         }

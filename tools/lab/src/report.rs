@@ -63,6 +63,7 @@ pub fn describe(event: &Event) -> String {
         Action::Loss(share) => format!("now loses {}", percent(share)),
         Action::Reordering(Reordering { share, by }) => format!("now has {} overtaken by up to {by:?}", percent(share)),
         Action::Duplication(share) => format!("now doubles {}", percent(share)),
+        Action::Mtu(mtu) => format!("now carries packets of up to {mtu} bytes"),
         Action::Corruption(share) => format!("now spoils {}", percent(share)),
         Action::NatRebind => "gets other ports".to_owned(),
     };

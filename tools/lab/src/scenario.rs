@@ -308,6 +308,7 @@ impl Uplink {
             loss: self.loss,
             duplication: self.duplication,
             corruption: self.corruption,
+            longest: None,
         }
     }
 

@@ -250,6 +250,9 @@ impl Emulator {
             }
             Action::Duplication(share) => (up.settings.duplication, down.settings.duplication) = (share, share),
             Action::Corruption(share) => (up.settings.corruption, down.settings.corruption) = (share, share),
+            Action::Mtu(mtu) => {
+                (up.settings.longest, down.settings.longest) = (Some(mtu.into()), Some(mtu.into()));
+            }
             Action::NatRebind => {
                 if let Some(nat) = &mut self.nat {
                     nat.rebind();

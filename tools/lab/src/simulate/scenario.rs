@@ -99,6 +99,7 @@ fn happening(action: Action) -> Option<Happening> {
         Action::Reordering(reordering) => Happening::Reordering(reordering),
         Action::Duplication(share) => Happening::Duplication(share),
         Action::Corruption(share) => Happening::Corruption(share),
+        Action::Mtu(mtu) => Happening::Mtu(mtu.into()),
         Action::InterfaceRemove | Action::InterfaceAdd => return None,
     })
 }

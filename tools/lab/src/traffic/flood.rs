@@ -185,7 +185,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             name: UplinkName::new("forged").unwrap_or_default(),
             flags: ProbeFlags::default(),
         },
-        0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received },
+        0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received, seen: None },
         1 => Message::Report(report),
         _ => Message::Bye,
     };
