@@ -69,7 +69,7 @@ mod tests {
     use std::ffi::OsString;
     use std::io::Write;
 
-    use super::super::{Request, parse_box};
+    use crate::cli::{Request, parse_box};
     use crate::config::BoxConfig;
 
     fn parse(line: &str) -> Request<BoxConfig> {
@@ -100,10 +100,7 @@ mod tests {
             again.sort();
             before.sort();
             assert_eq!(again, before, "{text}");
-            assert!(
-                text.lines().any(|line| line.starts_with("# probe-interval = ")),
-                "what is not said is shown: {text}"
-            );
+            assert!(text.lines().any(|line| line.starts_with("# probe-interval = ")), "what is not said is shown: {text}");
         }
     }
 }

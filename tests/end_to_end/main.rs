@@ -13,6 +13,7 @@ mod lab;
 mod lifecycle;
 mod offload;
 mod privileges;
+mod recipes;
 mod sealed;
 mod streams;
 mod uplinks;
