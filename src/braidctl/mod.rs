@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::cli::{Request, parse_alone};
 use crate::io::hide_memory;
@@ -91,6 +91,12 @@ enum Command {
         /// The file with the private key; standard input unless given
         file: Option<PathBuf>,
     },
+}
+
+/// The command line of `braidctl`, for those who write about it: man pages, completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Does what the command line asks for; errors go to standard error, one line each.

@@ -16,8 +16,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use arguments::{BoxArguments, GatewayArguments};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, Parser};
 pub(crate) use files::{ReadFiles, SystemFiles, read_some};
 
 use crate::config::{BoxConfig, Flag, GatewayConfig};
@@ -48,6 +48,12 @@ pub enum Request<C> {
     Run(C),
     /// To read this text (help, or the version).
     Show(String),
+}
+
+/// The command lines of `braid-box` and `braid-gateway`, for those who write about them: man pages, completions.
+#[must_use]
+pub fn commands() -> [Command; 2] {
+    [BoxArguments::command(), GatewayArguments::command()]
 }
 
 /// What `braid-box` is to do. `arguments` begins with the program's name.

@@ -15,6 +15,7 @@ mod lifecycle;
 mod offload;
 mod path_mtu;
 mod privileges;
+mod recipes;
 mod sealed;
 mod streams;
 mod trace;
