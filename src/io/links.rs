@@ -35,7 +35,7 @@ const BOX_TUNNEL: usize = 0;
 /// Either end's sockets.
 pub enum Links {
     /// The box's.
-    Box(BoxLinks),
+    Box(Box<BoxLinks>),
     /// The gateway's.
     Gateway(Box<GatewayLinks>),
 }
@@ -109,7 +109,8 @@ impl Links {
         failures.iter().for_each(|(index, error)| links[*index].complain(error));
         let mut links = links.into_iter();
         let links = std::array::from_fn(|_| links.next());
-        Ok(Self::Box(BoxLinks { links, gone: UplinkSet::EMPTY, gro, gateways, watcher, mtu_bound }))
+        let links = BoxLinks { links, gone: UplinkSet::EMPTY, gro, gateways, watcher, mtu_bound };
+        Ok(Self::Box(Box::new(links)))
     }
 
     /// The gateway's, for so many tunnels. `mtu_bound` is the TAP's MTU if it may follow the box's downwards.
@@ -167,10 +168,10 @@ impl Links {
 
     /// An uplink's socket has told of an error.
     pub fn on_socket_failed(&mut self, now: Instant, uplink: UplinkId) {
-        if let Self::Box(links) = self {
-            if let Some(link) = &mut links.links[uplink.index()] {
-                link.retry_at.get_or_insert(now + RETRY_AFTER);
-            }
+        if let Self::Box(links) = self
+            && let Some(link) = &mut links.links[uplink.index()]
+        {
+            link.retry_at.get_or_insert(now + RETRY_AFTER);
         }
     }
 
@@ -282,7 +283,10 @@ impl Links {
 
     /// The box's uplinks, and what the user said of them.
     pub fn configs(&self) -> impl Iterator<Item = (UplinkId, &UplinkConfig)> {
-        let links: &[Option<BoxLink>] = if let Self::Box(links) = self { &links.links } else { &[] };
+        let links: &[Option<BoxLink>] = match self {
+            Self::Box(links) => &links.links,
+            Self::Gateway(_) => &[],
+        };
         let staying = |link: &&BoxLink| link.leaves_at.is_none();
         UplinkId::all()
             .zip(links)
