@@ -50,6 +50,7 @@ fn parse_and_emit_probe(bencher: Bencher) {
         weight: 1,
         name,
         flags: ProbeFlags { wants_feedback: true, recovers: true, ..ProbeFlags::default() },
+        used: UplinkSet::from_bits(7),
     };
     let mut emitted = control::emit(&head, &probe);
     let datagram = emitted.plaintext(1).to_vec();

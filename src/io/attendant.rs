@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::control::owner_of_folder;
 use super::{privileges, sys};
 use crate::config::Flag;
 
@@ -31,6 +32,8 @@ pub struct Removed {
     path: PathBuf,
     /// Its number, by which the file system knows it.
     inode: u64,
+    /// Whether the folder is another user's, so that it takes a capability.
+    is_in_anothers_folder: bool,
 }
 
 impl Removed {
@@ -40,7 +43,8 @@ impl Removed {
     /// What stat(2) says.
     pub fn at(path: PathBuf) -> io::Result<Self> {
         let inode = std::fs::symlink_metadata(&path)?.ino();
-        Ok(Self { path, inode })
+        let is_in_anothers_folder = owner_of_folder(&path).is_some();
+        Ok(Self { path, inode, is_in_anothers_folder })
     }
 
     fn remove(&self) {
@@ -56,6 +60,7 @@ pub struct Attendant {
     /// What has come of the answer.
     answer: Vec<u8>,
     is_asked: bool,
+    is_asked_again: bool,
 }
 
 impl Attendant {
@@ -73,7 +78,7 @@ impl Attendant {
             drop(socket);
             attend(of_attendant, removed_at_end, reread);
         }
-        Ok(Self { socket, answer: vec![], is_asked: false })
+        Ok(Self { socket, answer: vec![], is_asked: false, is_asked_again: false })
     }
 
     /// What to wait for.
@@ -82,17 +87,18 @@ impl Attendant {
         self.socket.as_raw_fd()
     }
 
-    /// Asks it to read the configuration, if it has not been asked yet.
+    /// Asks it to read the configuration; again, if it is just doing so.
     ///
     /// # Errors
     /// If it is no more.
     pub fn ask(&mut self) -> io::Result<()> {
-        if !self.is_asked {
-            sys::send_now(&self.socket, &[READ])?;
-            self.is_asked = true;
-            self.answer.clear();
+        if std::mem::replace(&mut self.is_asked, true) {
+            // What it is reading may have changed since.
+            self.is_asked_again = true;
+            return Ok(());
         }
-        Ok(())
+        self.answer.clear();
+        sys::send_now(&self.socket, &[READ]).map(drop)
     }
 
     /// Its answer, once that has come.
@@ -113,6 +119,10 @@ impl Attendant {
             return Ok(None);
         }
         self.is_asked = false;
+        if std::mem::take(&mut self.is_asked_again) {
+            self.ask()?;
+            return Ok(None);
+        }
         let answer = serde_json::from_slice(&self.answer);
         Ok(Some(answer.unwrap_or_else(|error| Err(format!("the configuration cannot be read again: {error}")))))
     }
@@ -132,7 +142,8 @@ fn attend(mut socket: UnixStream, removed_at_end: Option<Removed>, reread: &dyn 
     // It goes when the reactor's process goes, whoever else is told to.
     sys::ignore_signals();
     sys::set_process_name(c"braid-attendant");
-    let _ = privileges::keep_reading_files();
+    sys::close_all_but(&[libc::STDERR_FILENO, socket.as_raw_fd()]);
+    let _ = privileges::keep_files(removed_at_end.as_ref().is_some_and(|removed| removed.is_in_anothers_folder));
     let mut order = [0];
     while socket.read(&mut order).is_ok_and(|length| length == 1) && order == [READ] {
         let mut answer = serde_json::to_vec(&reread()).unwrap_or_default();

@@ -281,6 +281,13 @@ impl Links {
         self.configs().find(|(_, config)| config.name == name)
     }
 
+    /// Whether an uplink of this name is leaving.
+    #[must_use]
+    pub fn is_leaving(&self, name: UplinkName) -> bool {
+        let Self::Box(links) = self else { return false };
+        links.links.iter().flatten().any(|link| link.leaves_at.is_some() && link.config.name == name)
+    }
+
     /// The box's uplinks, and what the user said of them.
     pub fn configs(&self) -> impl Iterator<Item = (UplinkId, &UplinkConfig)> {
         let links: &[Option<BoxLink>] = match self {
@@ -372,8 +379,7 @@ impl BoxLinks {
     fn let_go(&mut self, now: Instant, endpoint: &mut Endpoint) {
         for uplink in UplinkId::all() {
             let place = &mut self.links[uplink.index()];
-            if let Some(link) = place.take_if(|link| link.leaves_at.is_some_and(|at| now >= at)) {
-                tracing::info!("uplink {}: it is gone", link.config.name);
+            if place.take_if(|link| link.leaves_at.is_some_and(|at| now >= at)).is_some() {
                 endpoint.tunnel_mut(BOX_TUNNEL).remove_uplink(now, uplink);
                 self.gone.insert(uplink);
             }

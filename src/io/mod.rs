@@ -283,6 +283,7 @@ impl End<'_> {
         LiveTunnel {
             tap: tunnel.config.tap.as_str().to_owned(),
             name: (of > 1).then(|| tunnel.name.clone()),
+            scheduler: tunnel.config.scheduler.clone(),
             window: tunnel.config.window,
             probe_interval: self.process.probe_interval,
             mtu: self.mtu,

@@ -11,7 +11,7 @@ use crate::proto::stats::DropCounters;
 use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::Event;
 use crate::proto::uplink::measure::PartsPerMillion;
-use crate::proto::uplink::state::{Reason, State};
+use crate::proto::uplink::state::State;
 use crate::proto::uplink::{UplinkId, UplinkSet};
 
 /// So many events are remembered for whoever asks.
@@ -116,7 +116,7 @@ fn describe(tunnel: &Tunnel, event: &Event) -> (Level, String) {
         Event::Uplink(uplink, change) => {
             let name = tunnel.uplink(*uplink).name;
             let (from, to, reason) = (change.from.name(), change.to.name(), change.reason);
-            let level = if change.to == State::Up || reason == Reason::Removed { Level::INFO } else { Level::WARN };
+            let level = if change.to == State::Up { Level::INFO } else { Level::WARN };
             (level, format!("uplink {name}: {from} -> {to}: {reason}"))
         }
         Event::Moved { uplink, from: None, to } => {
@@ -126,6 +126,7 @@ fn describe(tunnel: &Tunnel, event: &Event) -> (Level, String) {
             let name = tunnel.uplink(*uplink).name;
             (Level::INFO, format!("uplink {name}: has moved from {} to {}", from.remote, to.remote))
         }
+        Event::Removed { name } => (Level::INFO, format!("uplink {name}: it is gone")),
         Event::PeerFound => (Level::INFO, "the peer has been found".to_owned()),
         Event::PeerRestarted => (Level::WARN, "the peer has restarted".to_owned()),
         Event::PeerLeft => (Level::WARN, "the peer has stopped".to_owned()),

@@ -184,6 +184,16 @@ fn clients_that_hang_hold_up_nobody() {
     assert_eq!(missing(&streamed), 0);
     assert!(near.holds().0 < memory + 4096, "no more memory is taken for who does not read");
     drop((silent, half, greedy, idle));
+    // One that is slow gets all that it has asked for, which is more than a socket holds.
+    let mut slow = connect();
+    const ASKED: usize = 40;
+    slow.write_all(&request.repeat(ASKED)).expect("written");
+    thread::sleep(Duration::from_millis(300));
+    slow.shutdown(std::net::Shutdown::Write).expect("it says no more");
+    let mut told = String::new();
+    slow.read_to_string(&mut told).expect("and is told all, and hung up on");
+    assert_eq!(told.lines().filter(|line| line.contains("\"done\"")).count(), ASKED);
+    assert!(told.len() > 1 << 20, "{} bytes", told.len());
     assert_eq!(uplinks(&near.status()).len(), 2);
 }
 
@@ -205,6 +215,13 @@ fn whoever_speaks_nonsense_is_told_so() {
         let error = answer["error"].as_str().expect("an error");
         assert!(error.contains(complaint) && answer["version"] == 1, "{request}: {answer}");
     }
+    // What comes in pieces is a request all the same.
+    for piece in ["{\"version\":1,", "\"command\":", "\"status\"}\n"] {
+        client.write_all(piece.as_bytes()).expect("written");
+        thread::sleep(Duration::from_millis(30));
+    }
+    let answer = answers.next().expect("answered").expect("read");
+    assert!(answer.contains("\"status\""), "{answer}");
     // More than any request has, and no end of line.
     let mut flood = UnixStream::connect(near.control()).expect("connected");
     let flooded = (0..100).map(|_| flood.write_all(&[b'x'; 1 << 12])).any(|written| written.is_err());
@@ -235,6 +252,14 @@ fn a_configuration_is_read_again_whole_or_not_at_all() {
         near.ask("reload");
         await_uplinks(&near, &[("a", "up"), ("b", "up"), ("c", "up")]);
         assert_eq!(near.status()["mode"], "adaptive");
+        // What was changed meanwhile is put back to what the file says.
+        near.ask("mode active-backup --primary b");
+        near.ask("uplink set b weight=9");
+        near.ask("reload");
+        assert_eq!(
+            (near.status()["mode"].as_str(), near.status()["uplinks"][1]["weight"].as_u64()),
+            (Some("adaptive"), Some(2))
+        );
         // What is wrong is told with its line, and nothing is changed by what else the file says.
         write("broadcast", "windwo = \"40ms\"\n[[uplink]]\ndev = \"a\"\n");
         let complaint = near.refuse("reload");

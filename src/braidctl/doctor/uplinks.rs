@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use std::net::SocketAddr;
+
 use super::finding::Finding;
 use super::ways;
 use crate::config::{Cidr, TAP_MTU_MIN};
@@ -241,7 +243,9 @@ fn state(running: &UplinkStatus) -> Finding {
 /// Whether addresses are translated on its way.
 fn translation(running: &UplinkStatus) -> Option<Finding> {
     let (local, seen_as) = (running.local.as_deref()?, running.seen_as.as_deref()?);
-    Some(if local == seen_as {
+    // There the port is told, too, which a NAT may keep.
+    let is_seen_as_it_is = seen_as.parse::<SocketAddr>().is_ok_and(|seen| Ok(seen.ip()) == local.parse());
+    Some(if is_seen_as_it_is {
         Finding::ok("NAT", format!("none: the gateway sees {seen_as}, too"))
     } else {
         Finding::ok("NAT", format!("one, which is as good: {local} here, {seen_as} as the gateway sees it"))

@@ -11,12 +11,14 @@ pub(super) struct Source {
     client: Option<Client>,
     /// The number of the last event that is known, of the process with the second number.
     newest: (u64, u32),
+    /// For how long it had run then.
+    uptime_s: f64,
 }
 
 impl Source {
     /// The end that is meant.
     pub(super) fn new(end: &EndArguments) -> Self {
-        Self { end: end.clone(), client: None, newest: (0, 0) }
+        Self { end: end.clone(), client: None, newest: (0, 0), uptime_s: 0.0 }
     }
 
     /// How it is now, and what has happened since it was asked before.
@@ -34,8 +36,11 @@ impl Source {
     fn ask_by(&mut self, mut client: Client) -> Result<Poll, String> {
         let tunnels = status::fetch(&mut client)?;
         let pid = tunnels.first().map_or(self.newest.1, |tunnel| tunnel.process.pid);
-        // One that was started anew counts anew.
-        let after = if pid == self.newest.1 { self.newest.0 } else { 0 };
+        let uptime_s = tunnels.first().map_or(0.0, |tunnel| tunnel.process.uptime_s);
+        // One that was started anew counts anew; in a container it may have the same number.
+        let is_same = pid == self.newest.1 && uptime_s >= self.uptime_s;
+        let after = if is_same { self.newest.0 } else { 0 };
+        self.uptime_s = uptime_s;
         let (answers, _) = client.ask(Command::Events { after })?;
         let events: Vec<_> = answers
             .into_iter()

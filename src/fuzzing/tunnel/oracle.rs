@@ -126,6 +126,7 @@ impl Oracle {
             }
             Event::Uplink(..)
             | Event::Moved { .. }
+            | Event::Removed { .. }
             | Event::PeerMtu(_)
             | Event::PathMtu { .. }
             | Event::TapMtu(_)

@@ -49,6 +49,8 @@ pub struct Client {
     task: Option<Task>,
     /// Whether it waits for the attendant.
     is_waiting: bool,
+    /// Whether it will say no more.
+    has_ended: bool,
     /// What the ring waits for, of its socket.
     watched: libc::c_short,
     /// When it last said something, or took something.
@@ -65,6 +67,7 @@ impl Client {
             staged: vec![],
             task: None,
             is_waiting: false,
+            has_ended: false,
             watched: 0,
             still_since: now,
         }
@@ -85,7 +88,13 @@ impl Client {
 
     /// Has the ring wait for what it says next, or until it has room for more.
     pub(super) fn watch(&mut self, place: usize, ring: &mut Ring) -> io::Result<()> {
-        let wanted = if self.outgoing.is_empty() { libc::POLLIN } else { libc::POLLOUT };
+        let wanted = if !self.outgoing.is_empty() {
+            libc::POLLOUT
+        } else if self.has_ended || self.incoming.len() > REQUEST_LENGTH_MAX {
+            0
+        } else {
+            libc::POLLIN
+        };
         if self.watched == wanted {
             return Ok(());
         }
@@ -93,6 +102,9 @@ impl Client {
             ring.cancel(self.token(place))?;
         }
         self.watched = wanted;
+        if wanted == 0 {
+            return Ok(());
+        }
         crate::io::poll(ring, self.stream.as_raw_fd(), wanted, self.token(place))
     }
 
@@ -112,12 +124,15 @@ impl Client {
     /// Takes what it has said.
     ///
     /// # Errors
-    /// If it has hung up, or says more than anybody who means well.
+    /// If it is gone, or says more than anybody who means well.
     pub(super) fn receive(&mut self, now: Instant) -> io::Result<()> {
         let mut bytes = [0; 4096];
         while self.incoming.len() <= REQUEST_LENGTH_MAX {
             match sys::receive_now(&self.stream, &mut bytes) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(0) => {
+                    self.has_ended = true;
+                    return Ok(());
+                }
                 Ok(length) => {
                     self.still_since = now;
                     self.incoming.extend_from_slice(&bytes[..length]);
@@ -127,6 +142,11 @@ impl Client {
             }
         }
         if self.incoming.contains(&b'\n') { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+
+    /// Whether it will say no more, and has been told all that it has asked for.
+    pub(super) fn is_over(&self) -> bool {
+        self.has_ended && self.has_taken_all() && !self.is_waiting && !self.has_work()
     }
 
     /// Whether it has taken all that it was told.

@@ -141,6 +141,7 @@ pub fn known_uplinks(tunnel: &Tunnel) -> UplinkSet {
 fn uplink(now: Instant, tunnel: &Tunnel, id: UplinkId, facts: UplinkFacts) -> UplinkStatus {
     let uplink = tunnel.uplink(id);
     let measured = &uplink.measurements;
+    let [sent, received] = uplink.carried();
     let share = |share: Option<PartsPerMillion>| share.map(|PartsPerMillion(share)| f64::from(share) / 1e6);
     UplinkStatus {
         number: id.number(),
@@ -151,17 +152,17 @@ fn uplink(now: Instant, tunnel: &Tunnel, id: UplinkId, facts: UplinkFacts) -> Up
         device: facts.device,
         local: facts.local,
         remote: facts.remote,
-        seen_as: None,
-        path_mtu: None,
+        seen_as: tunnel.seen_as(id).map(|address| address.to_string()),
+        path_mtu: tunnel.path_mtu(id),
         rtt_ms: measured.round_trip().map(|round_trip| milliseconds(round_trip.smoothed)),
         jitter_ms: milliseconds(measured.jitter()),
         queueing_ms: measured.queueing_delay().map(milliseconds),
         loss: share(measured.loss_sending()),
         loss_receiving: share(measured.loss_receiving()),
-        tx_packets: uplink.sent.packets,
-        rx_packets: uplink.received.packets,
-        tx_bytes: uplink.sent.bytes,
-        rx_bytes: uplink.received.bytes,
+        tx_packets: sent.packets,
+        rx_packets: received.packets,
+        tx_bytes: sent.bytes,
+        rx_bytes: received.bytes,
         capacity_mbps: known_rate(tunnel.uplink_capacity(id)),
         delivered_mbps: measured.delivered_bits_per_second().map(|rate| rate as f64 / MEGABIT),
         weight: uplink.weight,

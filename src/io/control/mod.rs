@@ -11,9 +11,10 @@ pub mod trace;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -29,6 +30,9 @@ use crate::proto::time::Instant;
 /// Connections at a time; for one more that one makes room that has been still for longest.
 const CLIENTS_MAX: usize = 16;
 
+/// How long after connections could not be taken they are tried again.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// The socket, and its clients.
 pub struct ControlSocket {
     listener: UnixListener,
@@ -37,6 +41,8 @@ pub struct ControlSocket {
     generation: u16,
     /// Whose turn it was last.
     last: usize,
+    /// When connections are taken again, after they could not be.
+    listens_again_at: Option<Instant>,
 }
 
 /// Where a control socket is, made.
@@ -72,8 +78,19 @@ impl BoundSocket {
             bound => bound,
         };
         let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+        // In a service's folder it is the service's, so that this may replace it one day.
+        if let (Ok(_), Some(owner)) = (&listener, owner_of_folder(path)) {
+            std::os::unix::fs::chown(path, Some(owner), None).map_err(explain)?;
+        }
         Ok(Self { listener: listener.map_err(explain)?, path: path.to_owned() })
     }
+}
+
+/// Whose the folder of `path` is, if it is another's than this process's user.
+pub fn owner_of_folder(path: &Path) -> Option<u32> {
+    let owner = |path: &Path| fs::metadata(path).ok().map(|metadata| metadata.uid());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    owner(folder).filter(|of_folder| Some(*of_folder) != owner(Path::new("/proc/self")))
 }
 
 /// Whether it is a socket that nobody listens at any more.
@@ -86,7 +103,13 @@ impl ControlSocket {
     /// With nobody connected.
     #[must_use]
     pub fn new(bound: BoundSocket) -> Self {
-        Self { listener: bound.listener, clients: Slab::with_capacity(CLIENTS_MAX), generation: 0, last: 0 }
+        Self {
+            listener: bound.listener,
+            clients: Slab::with_capacity(CLIENTS_MAX),
+            generation: 0,
+            last: 0,
+            listens_again_at: None,
+        }
     }
 
     /// Waits for somebody to connect.
@@ -102,18 +125,29 @@ impl ControlSocket {
     /// # Errors
     /// What io_uring_enter(2) says.
     pub fn on_connected(&mut self, now: Instant, ring: &mut Ring) -> io::Result<()> {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.clients.len() == CLIENTS_MAX
-                && let Some(stillest) =
-                    self.clients.iter().min_by_key(|(_, client)| client.still_since()).map(|(id, _)| id)
-            {
-                self.hang_up(stillest, ring)?;
+        for _ in 0..CLIENTS_MAX {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(now, stream, ring)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Such as when there are too many open files: whoever waits is looked at again in a while.
+                Err(_) => {
+                    self.listens_again_at = Some(now + LISTEN_AGAIN_AFTER);
+                    return Ok(());
+                }
             }
-            self.generation = self.generation.wrapping_add(1);
-            let place = self.clients.insert(Client::new(now, stream, self.generation));
-            self.clients[place].watch(place, ring)?;
         }
         self.watch(ring)
+    }
+
+    fn welcome(&mut self, now: Instant, stream: UnixStream, ring: &mut Ring) -> io::Result<()> {
+        if self.clients.len() == CLIENTS_MAX
+            && let Some(stillest) = self.clients.iter().min_by_key(|(_, client)| client.still_since()).map(|(id, _)| id)
+        {
+            self.hang_up(stillest, ring)?;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let place = self.clients.insert(Client::new(now, stream, self.generation));
+        self.clients[place].watch(place, ring)
     }
 
     /// A client has said something, or has room for more.
@@ -126,9 +160,19 @@ impl ControlSocket {
         };
         client.on_ready();
         if client.receive(now).is_err() {
-            self.hang_up(place, ring)?;
+            return self.hang_up(place, ring);
         }
-        Ok(())
+        self.go_on(now, ring, place)
+    }
+
+    /// Sends a client what there is for it, and waits for what comes next.
+    fn go_on(&mut self, now: Instant, ring: &mut Ring, place: usize) -> io::Result<()> {
+        let client = &mut self.clients[place];
+        if client.send(now).is_err() || client.is_over() {
+            self.hang_up(place, ring)
+        } else {
+            client.watch(place, ring)
+        }
     }
 
     fn hang_up(&mut self, place: usize, ring: &mut Ring) -> io::Result<()> {
@@ -142,13 +186,13 @@ impl ControlSocket {
         self.clients.iter().any(|(_, client)| client.has_work())
     }
 
-    /// When a client that does not read its answers is hung up on.
+    /// When [`Self::on_tick`] has something to do.
     #[must_use]
     pub fn next_tick(&self) -> Option<Instant> {
-        self.clients.iter().filter_map(|(_, client)| client.gives_up_at()).min()
+        self.clients.iter().filter_map(|(_, client)| client.gives_up_at()).chain(self.listens_again_at).min()
     }
 
-    /// Hangs up on clients that do not read.
+    /// Hangs up on clients that do not read, and listens again if it has stopped.
     ///
     /// # Errors
     /// What io_uring_enter(2) says.
@@ -157,6 +201,9 @@ impl ControlSocket {
             |(place, client): (usize, &Client)| client.gives_up_at().is_some_and(|at| at <= now).then_some(place);
         while let Some(place) = self.clients.iter().find_map(hung) {
             self.hang_up(place, ring)?;
+        }
+        if self.listens_again_at.take_if(|at| *at <= now).is_some() {
+            self.watch(ring)?;
         }
         Ok(())
     }
@@ -234,15 +281,7 @@ impl ControlSocket {
     /// What io_uring_enter(2) says.
     pub fn flush(&mut self, now: Instant, ring: &mut Ring) -> io::Result<()> {
         let places: Vec<usize> = self.clients.iter().map(|(place, _)| place).collect();
-        for place in places {
-            let client = &mut self.clients[place];
-            if client.send(now).is_err() {
-                self.hang_up(place, ring)?;
-            } else {
-                client.watch(place, ring)?;
-            }
-        }
-        Ok(())
+        places.into_iter().try_for_each(|place| self.go_on(now, ring, place))
     }
 }
 

@@ -8,6 +8,8 @@ use super::check;
 pub const NET_ADMIN: u64 = 1 << 12;
 /// CAP_DAC_READ_SEARCH.
 pub const READ_FILES: u64 = 1 << 2;
+/// CAP_DAC_OVERRIDE.
+pub const WRITE_FILES: u64 = 1 << 1;
 /// No capability.
 pub const NONE: u64 = 0;
 

@@ -92,13 +92,13 @@ pub fn drop_all(needs: Needs, filters_system_calls: bool) -> Result<(), Privileg
     Ok(())
 }
 
-/// Gives up every capability but that to read files.
+/// Gives up every capability but that to read files, and, with `removes`, that to remove one from another's folder.
 ///
 /// # Errors
 /// What the kernel says, and of what.
-pub fn keep_reading_files() -> Result<(), PrivilegeError> {
-    capabilities::keep_only(capabilities::READ_FILES)
-        .map_err(|error| PrivilegeError(format!("cannot give up capabilities: {error}")))?;
+pub fn keep_files(removes: bool) -> Result<(), PrivilegeError> {
+    let kept = capabilities::READ_FILES | if removes { capabilities::WRITE_FILES } else { capabilities::NONE };
+    capabilities::keep_only(kept).map_err(|error| PrivilegeError(format!("cannot give up capabilities: {error}")))?;
     // SAFETY: PR_SET_NO_NEW_PRIVS takes a number and touches no memory of ours.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
         .map_err(|error| PrivilegeError(format!("cannot rule out new privileges (no_new_privs): {error}")))

@@ -9,7 +9,7 @@ use crate::config::{
 };
 use crate::control::Command;
 use crate::io::kept::Kept;
-use crate::proto::scheduler::Mode;
+use crate::proto::scheduler::{Mode, SchedulerConfig};
 use crate::proto::time::Instant;
 use crate::proto::tunnel::UplinkSettings;
 use crate::proto::uplink::UplinkName;
@@ -22,7 +22,7 @@ const LIVE_BOX_KEYS: [&str; 2] = ["mode", "window"];
 /// What a configuration that was read again changes: nothing is done before all of it has been found good.
 #[derive(Default)]
 struct Plan {
-    modes: Vec<(usize, Mode, Sending)>,
+    schedulers: Vec<(usize, SchedulerConfig)>,
     windows: Vec<(usize, Window)>,
     removed: Vec<UplinkName>,
     added: Vec<UplinkConfig>,
@@ -44,7 +44,9 @@ impl Reactor {
                     primary_reselect: primary_reselect.as_deref().map(parse_reselect).transpose()?,
                     redundancy: redundancy.iter().map(|rule| parse_redundancy(rule)).collect::<Result<_, _>>()?,
                 };
-                self.set_mode(now, tunnel, mode, &sending)
+                sending.check(&[mode])?;
+                self.check_primary(&sending)?;
+                Ok(self.set_mode(now, tunnel, sending.scheduler(mode)))
             }
             Command::Window { window } => Ok(self.set_window(now, tunnel, window.parse()?)),
             Command::UplinkAdd { uplink } => self.add_uplink(now, &uplink.parse()?),
@@ -61,15 +63,15 @@ impl Reactor {
         self.event_log.tell(&self.live[tunnel].tap, tracing::Level::INFO, done.to_owned());
     }
 
-    fn set_mode(&mut self, now: Instant, tunnel: usize, mode: Mode, sending: &Sending) -> Result<String, String> {
-        sending.check(&[mode])?;
-        self.check_primary(sending)?;
+    fn set_mode(&mut self, now: Instant, tunnel: usize, scheduler: SchedulerConfig) -> String {
+        let mode = scheduler.mode;
         let interval = self.live[tunnel].probe_interval.unwrap_or(mode.probe_interval());
         if mode == Mode::Adaptive && !self.endpoint.tunnels()[tunnel].is_adaptive() {
             self.kept[tunnel] = Kept::new(true);
         }
-        self.endpoint.tunnel_mut(tunnel).change_mode(now, &sending.scheduler(mode), interval);
-        Ok(format!("mode={}", mode.name()))
+        self.endpoint.tunnel_mut(tunnel).change_mode(now, &scheduler, interval);
+        self.live[tunnel].scheduler = scheduler;
+        format!("mode={}", mode.name())
     }
 
     /// The box knows its uplinks' names; the gateway will learn them.
@@ -93,6 +95,11 @@ impl Reactor {
         let name = config.name;
         if self.links.find(name).is_some() {
             return Err(format!("there is an uplink '{name}' already: give this one another name, or remove that one"));
+        }
+        if self.links.is_leaving(name) {
+            return Err(format!(
+                "what is under way by the uplink '{name}' that was removed still comes: try again in two seconds"
+            ));
         }
         if config.budget.is_some() && self.usage.is_none() {
             return Err(format!(
@@ -124,7 +131,12 @@ impl Reactor {
             let names: Vec<UplinkName> = self.links.configs().map(|(_, config)| config.name).collect();
             usage.add(uplink, config, &names, &self.port)?;
         }
-        self.links.add(now, uplink, config, &mut self.endpoint)?;
+        if let Err(error) = self.links.add(now, uplink, config, &mut self.endpoint) {
+            if let Some(usage) = &mut self.usage {
+                usage.remove(uplink, &self.port, &self.links);
+            }
+            return Err(error);
+        }
         if let Some(usage) = &self.usage {
             usage.tell(now, &mut self.endpoint);
         }
@@ -208,8 +220,8 @@ impl Reactor {
         for (tunnel, window) in plan.windows {
             done.push(self.set_window(now, tunnel, window));
         }
-        for (tunnel, mode, sending) in plan.modes {
-            done.push(self.set_mode(now, tunnel, mode, &sending)?);
+        for (tunnel, scheduler) in plan.schedulers {
+            done.push(self.set_mode(now, tunnel, scheduler));
         }
         self.flags = flags;
         let done = if done.is_empty() { "nothing has changed".to_owned() } else { done.join("; ") };
@@ -249,15 +261,14 @@ impl Reactor {
     fn plan_sending(&self, flags: &[Flag], plan: &mut Plan) -> Result<(), String> {
         let sending = sending(flags)?;
         let common = of_tunnel(flags, &BTreeMap::new())?;
-        let is_sending = |flag: &&Flag| SENDING_FLAGS.contains(&flag.name.as_str());
-        let is_told_otherwise = !self.flags.iter().filter(is_sending).eq(flags.iter().filter(is_sending));
         for (number, live) in self.live.iter().enumerate() {
             let (mode, window) = match &live.name {
                 Some(name) => of_tunnel(flags, &box_keys(flags, name))?,
                 None => common,
             };
-            if mode != self.endpoint.tunnels()[number].mode() || is_told_otherwise {
-                plan.modes.push((number, mode, sending.clone()));
+            let scheduler = sending.scheduler(mode);
+            if scheduler != live.scheduler {
+                plan.schedulers.push((number, scheduler));
             }
             let window = window.unwrap_or(Window::of(mode));
             if window != live.window {

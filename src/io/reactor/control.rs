@@ -17,8 +17,10 @@ impl Reactor {
     /// Whether a client waits for something that can be done now.
     pub(super) fn has_control_work(&self) -> bool {
         self.control.as_ref().is_some_and(|control| {
-            let has_records = |trace: &Trace| trace.has_records() && control.is_ready(trace.client);
-            control.has_work() || self.trace.as_ref().is_some_and(has_records)
+            // One whose client is gone is to end.
+            let is_due =
+                |trace: &Trace| !control.has(trace.client) || (trace.has_records() && control.is_ready(trace.client));
+            control.has_work() || self.trace.as_ref().is_some_and(is_due)
         })
     }
 
@@ -44,11 +46,16 @@ impl Reactor {
                 let answer = Answer::Status(Box::new(self.describe(now, next)));
                 control.say(client, answer, Some(Task::Statuses(next + 1, end)));
             }
-            Task::Histograms(number, tunnel, end) if tunnel < end => {
+            Task::Histograms(mut number, tunnel, end) if tunnel < end => {
                 let (of, tap) = (&self.endpoint.tunnels()[tunnel], &self.live[tunnel].tap);
-                match describe::histogram(number, of, tap, self.times.of(tunnel)) {
-                    Some(Some(answer)) => control.say(client, answer, Some(Task::Histograms(number + 1, tunnel, end))),
-                    Some(None) => control.set_task(client, Task::Histograms(number + 1, tunnel, end)),
+                // Of the numbers that there can be most are of no uplink.
+                let next = std::iter::from_fn(|| {
+                    let found = describe::histogram(number, of, tap, self.times.of(tunnel))?;
+                    number += 1;
+                    Some(found)
+                });
+                match next.flatten().next() {
+                    Some(answer) => control.say(client, answer, Some(Task::Histograms(number, tunnel, end))),
                     None => control.set_task(client, Task::Histograms(0, tunnel + 1, end)),
                 }
             }

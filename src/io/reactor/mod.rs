@@ -44,6 +44,7 @@ use super::usage::Usage;
 use super::watchdog::Watchdog;
 use super::{Endpoint, Tunnel};
 use crate::config::{Flag, Offloads, Window};
+use crate::proto::scheduler::SchedulerConfig;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::{Arrival, Path};
@@ -64,6 +65,8 @@ pub struct LiveTunnel {
     pub tap: String,
     /// The box's name, at a gateway of several.
     pub name: Option<String>,
+    /// How it sends, as it was asked for.
+    pub scheduler: SchedulerConfig,
     /// The window as it was asked for.
     pub window: Window,
     /// How often uplinks are probed while frames flow, if the user has said so.

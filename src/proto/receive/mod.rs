@@ -105,8 +105,10 @@ pub struct Receiver<T> {
     late: u64,
     /// Without a window: numbers that have been passed without a frame and not been seen since.
     missing_unordered: u64,
-    /// What was lost before order was begun to be kept, or not to be kept any more, less what is counted so now.
-    lost_otherwise: i64,
+    /// Of these, those from before order was not kept any more.
+    missing_before: u64,
+    /// What was lost while no order was kept, before it was.
+    lost_unordered: u64,
 }
 
 impl<T> Receiver<T> {
@@ -137,7 +139,8 @@ impl<T> Receiver<T> {
             reordered: 0,
             late: 0,
             missing_unordered: 0,
-            lost_otherwise: 0,
+            missing_before: 0,
+            lost_unordered: 0,
         }
     }
 
@@ -168,24 +171,24 @@ impl<T> Receiver<T> {
             self.window = window;
             return;
         }
-        let lost_before = self.lost_otherwise.saturating_add_unsigned(self.lost_in_this_order());
+        if window.is_some() {
+            self.lost_unordered += self.missing_unordered.saturating_sub(self.missing_before);
+        } else {
+            // Of what is missing now some may still come.
+            let under_way = (self.end - self.reorder.next()).saturating_sub(self.reorder.held() as u64);
+            self.missing_before = self.missing_unordered.saturating_sub(under_way);
+        }
         self.reorder.restart(now, self.end);
         // What is under way came out of order until now, and was not held; nothing of it is to be lost by that.
         self.ordered_from = self.end;
         self.window = window;
         self.recovery_hold = None;
-        self.lost_otherwise = lost_before.saturating_sub_unsigned(self.lost_in_this_order());
     }
 
     /// How long frames are held at most; `None` if they are not.
     #[must_use]
     pub const fn window(&self) -> Option<Duration> {
         self.window
-    }
-
-    /// What is lost, as it is counted with a window or without.
-    fn lost_in_this_order(&self) -> u64 {
-        if self.window.is_some() { self.reorder.given_up().saturating_sub(self.late) } else { self.missing_unordered }
     }
 
     /// Whether the sender sends again what is lost, so that it must be waited for: for the window; of a long one, less the
@@ -355,6 +358,9 @@ impl<T> Receiver<T> {
     #[inline]
     fn insert(&mut self, now: Instant, sequence: u64, frame: T) -> Result<(), DropReason> {
         if self.window.is_none() || sequence < self.ordered_from {
+            if self.window.is_some() {
+                self.lost_unordered = self.lost_unordered.saturating_sub(1);
+            }
             self.reorder.bypass(now, frame);
             return Ok(());
         }
@@ -417,7 +423,10 @@ impl<T> Receiver<T> {
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> ReceiveCounters {
-        let lost = self.lost_otherwise.saturating_add_unsigned(self.lost_in_this_order()).max(0).unsigned_abs();
+        let lost_in_order = self.reorder.given_up().saturating_sub(self.late) + self.lost_unordered;
+        let missing =
+            if self.window.is_some() { 0 } else { self.missing_unordered.saturating_sub(self.missing_before) };
+        let lost = lost_in_order + missing;
         ReceiveCounters { reordered: self.reordered, lost, restored: self.restored }
     }
 

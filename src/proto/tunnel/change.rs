@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::adaptive::Outbound;
-use super::{Frame, FrameTransmit, Payload, Role, Tunnel, UplinkSettings};
+use super::{Event, Frame, FrameTransmit, Payload, Role, Tunnel, UplinkSettings};
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
 use crate::proto::send::Terms;
 use crate::proto::stats::DropReason;
@@ -18,6 +18,9 @@ use crate::proto::uplink::{UplinkId, UplinkName, UplinkSet};
 
 /// For so long frames that wait in `adaptive` have the time to leave by its rules when the mode is another.
 const LEAVE_WITHIN: Duration = Duration::from_millis(300);
+
+/// An uplink that the box has removed is forgotten when it has been silent for so long.
+const LEFT_AFTER: Duration = Duration::from_secs(1);
 
 /// The mode that is to follow `adaptive`.
 #[derive(Debug)]
@@ -41,9 +44,12 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             }
             (Outbound::AtOnce(_), _) => {
                 self.outbound = Outbound::new(now, config, self.next_sequence);
-                for uplink in self.known.iter() {
+                for uplink in UplinkId::all() {
                     let Uplink { limits, weight, .. } = self.uplinks[uplink.index()];
                     self.outbound.set_terms(uplink, Terms { limits, weight });
+                    if let Some(sender) = self.outbound.adaptive() {
+                        sender.set_frame_max(uplink, self.sizes.frame_max(uplink));
+                    }
                 }
             }
         }
@@ -70,7 +76,16 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             && let Some((payload, length)) = sender.take_waiting()
         {
             let narrow = self.sizes.too_narrow_for(length as usize);
-            let uplinks = successor.scheduler.schedule().without(narrow);
+            let mut uplinks = if narrow.is_empty() {
+                successor.scheduler.schedule()
+            } else {
+                successor.scheduler.schedule_past(narrow)
+            };
+            if uplinks.is_empty() {
+                // Any that carries it will do, this once.
+                uplinks = self.known.without(self.leaving).without(narrow);
+                uplinks = uplinks.iter().next().map_or(UplinkSet::EMPTY, UplinkSet::only);
+            }
             if uplinks.is_empty() {
                 self.drops.add(if narrow.is_empty() { DropReason::NoUplink } else { DropReason::PathMtu });
                 continue;
@@ -141,9 +156,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// An uplink is gone for good, and its number is free for another (at the box).
     pub fn remove_uplink(&mut self, now: Instant, uplink: UplinkId) {
-        self.handle_uplink_detached(now, uplink, Reason::Removed);
-        self.forget_uplink(now, uplink);
-        self.refresh_scheduler(now);
+        self.let_go(now, uplink);
     }
 
     fn forget_uplink(&mut self, now: Instant, uplink: UplinkId) {
@@ -158,27 +171,40 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    /// The box says whether an uplink of its is to be used no more (at the gateway).
-    pub(super) fn on_uplink_leaves(&mut self, now: Instant, uplink: UplinkId, leaves: bool) {
-        if self.role == Role::Box || self.leaving.contains(uplink) == leaves {
-            return;
+    /// The uplinks that have a name.
+    pub(super) fn named(&self) -> UplinkSet {
+        UplinkId::all().filter(|uplink| self.uplinks[uplink.index()].name != UplinkName::default()).collect()
+    }
+
+    /// The box says which of its uplinks are in use: all others are leaving (at the gateway).
+    pub(super) fn on_uplinks_in_use(&mut self, now: Instant, used: UplinkSet) {
+        let leaving = self.named().without(used);
+        if self.role == Role::Gateway && leaving != self.leaving {
+            self.leaving = leaving;
+            self.refresh_scheduler(now);
         }
-        if leaves {
-            self.leaving.insert(uplink);
-        } else {
-            self.leaving = self.leaving.without(UplinkSet::only(uplink));
-        }
-        self.refresh_scheduler(now);
     }
 
     /// Forgets uplinks that the box has removed, once they are silent (at the gateway).
     pub(super) fn forget_left_uplinks(&mut self, now: Instant) {
         for uplink in self.leaving.iter() {
-            if self.role == Role::Gateway && self.uplinks[uplink.index()].state() == State::Down {
+            let of_uplink = &self.uplinks[uplink.index()];
+            // The box goes on probing for a while, so that what is under way still comes.
+            let is_gone = of_uplink.state() == State::Down && of_uplink.is_silent_for(now, LEFT_AFTER);
+            if self.role == Role::Gateway && is_gone {
                 self.paths[uplink.index()] = None;
-                self.handle_uplink_detached(now, uplink, Reason::Removed);
-                self.forget_uplink(now, uplink);
+                self.let_go(now, uplink);
             }
         }
+    }
+
+    fn let_go(&mut self, now: Instant, uplink: UplinkId) {
+        let name = self.uplinks[uplink.index()].name;
+        self.uplinks[uplink.index()].detach(now, Reason::Removed);
+        self.push_event(Event::Removed { name });
+        self.forget_uplink(now, uplink);
+        self.refresh_scheduler(now);
+        // The peer learns at once that nothing can reach us by this one.
+        self.refresh_heard(now);
     }
 }

@@ -181,7 +181,8 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     fn on_message(&mut self, now: Instant, head: &Head, message: Message) {
         let uplink = head.uplink;
         match message {
-            Message::Probe { next_in_micros, sent_packets, weight, name, flags } => {
+            Message::Probe { next_in_micros, sent_packets, weight, name, flags, used } => {
+                self.on_uplinks_in_use(now, used);
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
                 self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, flags });
@@ -219,7 +220,6 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let limits = Limits { rate_max: None, is_metered: probe.flags.is_metered };
             self.outbound.set_terms(uplink, Terms { limits, weight: probe.weight });
             self.set_spent(now, uplink, probe.flags.is_spent);
-            self.on_uplink_leaves(now, uplink, probe.flags.leaves);
         }
         let reply = Message::Reply {
             echo_sent_at: probe.echo.sent_at,
@@ -273,6 +273,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     pub(super) fn probe_all(&mut self, now: Instant) {
         self.probe_clock.beat(now);
         let spared = if self.probe_clock.beats_for_spared(now) { UplinkSet::EMPTY } else { self.spared };
+        let used = self.named().without(self.leaving);
         let wants_feedback = self.is_adaptive();
         let (recovers, protects) = self.announce_recovery(now);
         for uplink in self.attached().without(spared).iter() {
@@ -284,10 +285,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             let is_box = self.role == Role::Box;
             let is_metered = is_box && self.outbound.is_metered(uplink);
             let is_spent = is_box && self.spent.contains(uplink);
-            let leaves = is_box && self.leaving.contains(uplink);
             let asks_address = self.asks_address(now, uplink);
-            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent, asks_address, leaves };
-            let probe = Message::Probe { next_in_micros, sent_packets, weight, name, flags };
+            let flags = ProbeFlags { wants_feedback, recovers, is_metered, protects, is_spent, asks_address };
+            let probe = Message::Probe { next_in_micros, sent_packets, weight, name, flags, used };
             self.say(now, uplink, &probe);
             self.note_probe_sent(now, uplink);
         }

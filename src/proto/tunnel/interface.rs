@@ -237,6 +237,11 @@ pub enum Event {
         /// The address now.
         to: Path,
     },
+    /// An uplink is used no more.
+    Removed {
+        /// What it was called.
+        name: UplinkName,
+    },
     /// A first peer has shown up.
     PeerFound,
     /// The peer has started anew.

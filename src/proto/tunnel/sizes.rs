@@ -121,6 +121,11 @@ impl Sizes {
         self.bound
     }
 
+    /// The longest frame that an uplink is known to carry.
+    pub const fn frame_max(&self, uplink: UplinkId) -> u32 {
+        self.frame_max[uplink.index()]
+    }
+
     /// The largest MTU that this end can bear now.
     pub const fn allowed(&self) -> u16 {
         self.allowed

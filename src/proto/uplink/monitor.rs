@@ -55,6 +55,8 @@ pub struct Uplink {
     pub sent: Traffic,
     /// Frames received by it.
     pub received: Traffic,
+    /// What was sent and received by those that had its place before.
+    before: [Traffic; 2],
     /// What is measured of it.
     pub measurements: Measurements,
     /// How long things took by it, since it was attached first.
@@ -84,6 +86,7 @@ impl Uplink {
             limits: Limits::default(),
             sent: Traffic::default(),
             received: Traffic::default(),
+            before: [Traffic::default(); 2],
             measurements: Measurements::default(),
             times: None,
             state: StateMachine::new(now),
@@ -103,7 +106,18 @@ impl Uplink {
     /// so does which messages are old.
     pub fn replace(&mut self, now: Instant, name: UplinkName, weight: u8, probe_interval: Duration) {
         let Self { sent, received, newest_counter, .. } = *self;
-        *self = Self { sent, received, newest_counter, ..Self::new(now, name, weight, probe_interval) };
+        let before = [sent, received];
+        *self = Self { sent, received, before, newest_counter, ..Self::new(now, name, weight, probe_interval) };
+    }
+
+    /// Frames sent and received by it since it has its place.
+    #[must_use]
+    pub fn carried(&self) -> [Traffic; 2] {
+        let since = |now: Traffic, before: Traffic| Traffic {
+            packets: now.packets - before.packets,
+            bytes: now.bytes - before.bytes,
+        };
+        [since(self.sent, self.before[0]), since(self.received, self.before[1])]
     }
 
     /// Its state.

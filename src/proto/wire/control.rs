@@ -40,7 +40,6 @@ pub(super) const VERSION: u8 = 4;
 pub(super) const PARITY_KIND: u8 = 6;
 const HEAD_LENGTH: usize = 36;
 const PROBE_LENGTH: usize = HEAD_LENGTH + 32;
-const PROBE_PADDING: usize = 2;
 const REPLY_LENGTH: usize = HEAD_LENGTH + 32;
 /// The address that a probe came from, in the reply.
 const SEEN_LENGTH: usize = 1 + 2 + 16;
@@ -90,25 +89,22 @@ pub struct ProbeFlags {
     pub is_spent: bool,
     /// The sender wants to know the address that the probe comes from.
     pub asks_address: bool,
-    /// The uplink is to be used no more.
-    pub leaves: bool,
 }
 
 impl ProbeFlags {
     const fn bits(self) -> u8 {
-        let Self { wants_feedback, recovers, is_metered, protects, is_spent, asks_address, leaves } = self;
+        let Self { wants_feedback, recovers, is_metered, protects, is_spent, asks_address } = self;
         wants_feedback as u8
             | (recovers as u8) << 1
             | (is_metered as u8) << 2
             | (protects as u8) << 3
             | (is_spent as u8) << 4
             | (asks_address as u8) << 5
-            | (leaves as u8) << 6
     }
 
     /// `None` if there are others among them.
     const fn from_bits(bits: u8) -> Option<Self> {
-        if bits >> 7 != 0 {
+        if bits >> 6 != 0 {
             return None;
         }
         Some(Self {
@@ -118,12 +114,11 @@ impl ProbeFlags {
             protects: bits & 8 != 0,
             is_spent: bits & 16 != 0,
             asks_address: bits & 32 != 0,
-            leaves: bits & 64 != 0,
         })
     }
 
     const fn padding(self) -> usize {
-        if self.asks_address { PROBE_PADDING + SEEN_LENGTH } else { PROBE_PADDING }
+        if self.asks_address { SEEN_LENGTH } else { 0 }
     }
 }
 
@@ -143,6 +138,8 @@ pub enum Message {
         name: UplinkName,
         /// What it says beside.
         flags: ProbeFlags,
+        /// The uplinks that the sender has in use, one that it probes by or not.
+        used: UplinkSet,
     },
     /// Answers a probe.
     Reply {
@@ -322,7 +319,7 @@ fn emit_head(out: &mut impl BufMut, kind: u8, head: &Head) {
 
 fn emit_message(out: &mut impl BufMut, message: &Message) {
     match message {
-        Message::Probe { next_in_micros, sent_packets, weight, name, flags } => {
+        Message::Probe { next_in_micros, sent_packets, weight, name, flags, used } => {
             let mut name_field = [0; UPLINK_NAME_MAX];
             name_field[..name.as_str().len()].copy_from_slice(name.as_str().as_bytes());
             out.put_u32(*next_in_micros);
@@ -331,6 +328,7 @@ fn emit_message(out: &mut impl BufMut, message: &Message) {
             out.put_u8(name.as_str().len() as u8);
             out.put_slice(&name_field);
             out.put_u8(flags.bits());
+            out.put_u16(used.bits());
             out.put_bytes(0, flags.padding());
         }
         Message::Reply { echo_sent_at, echo_sent_packets, received, seen } => {
@@ -428,7 +426,7 @@ fn parse_head(mut head: &[u8]) -> Result<Head, DropReason> {
 }
 
 fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
-    need(fields, PROBE_LENGTH - PROBE_PADDING - HEAD_LENGTH)?;
+    need(fields, PROBE_LENGTH - HEAD_LENGTH)?;
     let next_in_micros = fields.get_u32();
     let sent_packets = fields.get_u64();
     let weight = fields.get_u8();
@@ -436,8 +434,9 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     let mut name = [0; UPLINK_NAME_MAX];
     fields.copy_to_slice(&mut name);
     let flags = ProbeFlags::from_bits(fields.get_u8());
-    let mut padding = [0; PROBE_PADDING + SEEN_LENGTH];
-    let padding = &mut padding[..flags.map_or(PROBE_PADDING, ProbeFlags::padding)];
+    let used = UplinkSet::from_bits(fields.get_u16());
+    let mut padding = [0; SEEN_LENGTH];
+    let padding = &mut padding[..flags.map_or(0, ProbeFlags::padding)];
     need(fields, padding.len())?;
     fields.copy_to_slice(padding);
     let (text, after) = name.split_at_checked(name_length).ok_or(DropReason::ControlMalformed)?;
@@ -445,7 +444,7 @@ fn parse_probe(fields: &mut &[u8]) -> Result<Message, DropReason> {
     let zeroes_are_zero = after.iter().chain(&*padding).all(|byte| *byte == 0);
     match name.zip(flags) {
         Some((name, flags)) if weight > 0 && zeroes_are_zero => {
-            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, flags })
+            Ok(Message::Probe { next_in_micros, sent_packets, weight, name, flags, used })
         }
         _ => Err(DropReason::ControlMalformed),
     }

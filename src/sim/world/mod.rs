@@ -376,6 +376,7 @@ impl World {
                 self.all_up_since = if is_up { self.all_up_since.or(Some(self.now)) } else { None };
             }
             Event::Moved { .. }
+            | Event::Removed { .. }
             | Event::PeerMtu(_)
             | Event::PathMtu { .. }
             | Event::TapMtu(_)

@@ -34,7 +34,7 @@ fn running(state: &str, path_mtu: Option<u16>) -> Option<UplinkStatus> {
     Some(UplinkStatus {
         state: state.to_owned(),
         state_for_s: 12.4,
-        local: Some("10.0.0.7:40000".to_owned()),
+        local: Some("10.0.0.7".to_owned()),
         seen_as: Some("198.51.100.9:1024".to_owned()),
         path_mtu,
         ..UplinkStatus::default()

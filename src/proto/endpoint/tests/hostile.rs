@@ -188,6 +188,7 @@ fn what_is_not_sealed_is_dropped_where_there_are_keys() {
             weight: 1,
             name: crate::proto::uplink::UplinkName::new("a").expect("lawful"),
             flags: wire::control::ProbeFlags::default(),
+            used: crate::proto::uplink::UplinkSet::only(uplink(0)),
         };
         let head = wire::control::Head {
             uplink: uplink(0),

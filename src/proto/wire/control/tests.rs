@@ -13,13 +13,14 @@ fn any_address() -> impl Strategy<Value = SocketAddr> {
 
 fn any_message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..128).prop_map(
-            |(next_in_micros, sent_packets, weight, name, flags)| Message::Probe {
+        (any::<u32>(), any::<u64>(), 1_u8.., "[a-z0-9@._-]{1,15}", 0_u8..64, any::<u16>()).prop_map(
+            |(next_in_micros, sent_packets, weight, name, flags, used)| Message::Probe {
                 next_in_micros,
                 sent_packets,
                 weight,
                 name: UplinkName::new(&name).expect("the pattern makes lawful names"),
                 flags: ProbeFlags::from_bits(flags).expect("known ones"),
+                used: UplinkSet::from_bits(used),
             }
         ),
         (any::<u64>(), any::<u64>(), any_traffic(), proptest::option::of(any_address())).prop_map(
@@ -115,7 +116,7 @@ proptest! {
     ) {
         let name = UplinkName::new(&name).expect("lawful");
         let flags = ProbeFlags { asks_address: seen.is_some(), ..ProbeFlags::default() };
-        let probe = Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, flags };
+        let probe = Message::Probe { next_in_micros: 0, sent_packets: 0, weight: 1, name, flags, used: UplinkSet::EMPTY };
         let mut probe = emit(&head, &probe);
         let mut reply = emit(&head, &Message::Reply { echo_sent_at: 0, echo_sent_packets: 0, received, seen });
         prop_assert!(reply.plaintext(0).len() <= probe.plaintext(0).len());

@@ -184,6 +184,7 @@ fn control_message(random: &mut Random, is_probe: bool) -> Vec<u8> {
             weight: random.between(1, 255) as u8,
             name: UplinkName::new("forged").unwrap_or_default(),
             flags: ProbeFlags::default(),
+            used: UplinkSet::from_bits(random.next() as u16),
         },
         0 => Message::Reply { echo_sent_at: random.next(), echo_sent_packets: random.next(), received, seen: None },
         1 => Message::Report(report),
