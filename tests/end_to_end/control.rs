@@ -44,6 +44,10 @@ fn status_tells_of_both_ends_what_the_contract_says() {
     let Some(lab) = Lab::up(TWO) else { return };
     let (far, near) = lab.start_both(PATIENT);
     assert_eq!(missing(&lab.stream(Lab::UP, 1_000, || {})), 0);
+    await_that("the path's length is known, and where the gateway sees it come from", || {
+        let uplinks = &near.status()["uplinks"];
+        uplinks[0]["path_mtu"] == 1500 && uplinks[1]["seen_as"].as_str().is_some_and(|address| address.contains(':'))
+    });
     let (near, far) = (near.status(), far.status());
     for (status, program) in [(&near, "braid-box"), (&far, "braid-gateway")] {
         assert_eq!(status["process"]["program"], program);
@@ -186,14 +190,14 @@ fn clients_that_hang_hold_up_nobody() {
     drop((silent, half, greedy, idle));
     // One that is slow gets all that it has asked for, which is more than a socket holds.
     let mut slow = connect();
-    const ASKED: usize = 40;
+    const ASKED: usize = 400;
     slow.write_all(&request.repeat(ASKED)).expect("written");
     thread::sleep(Duration::from_millis(300));
     slow.shutdown(std::net::Shutdown::Write).expect("it says no more");
     let mut told = String::new();
     slow.read_to_string(&mut told).expect("and is told all, and hung up on");
     assert_eq!(told.lines().filter(|line| line.contains("\"done\"")).count(), ASKED);
-    assert!(told.len() > 1 << 20, "{} bytes", told.len());
+    assert!(told.len() > 1 << 19, "{} bytes", told.len());
     assert_eq!(uplinks(&near.status()).len(), 2);
 }
 
