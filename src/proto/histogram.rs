@@ -40,7 +40,9 @@ impl TimeHistogram {
     /// What so many of a hundred are no longer than: zero if there are none.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
-        Duration::from_nanos(self.0.value_at_percentile(percent))
+        let time = self.0.value_at_percentile(percent);
+        // Shorter times are none.
+        if time < LOWEST { Duration::ZERO } else { Duration::from_nanos(time).min(self.max()) }
     }
 
     /// The longest: zero if there are none.

@@ -78,6 +78,8 @@ fn resolve_neighbours() -> Result<(), String> {
 #[must_use]
 pub fn arguments(which: Which, scenario: &Scenario, options: &TunnelOptions, protection: &Protection) -> Vec<String> {
     let mut arguments = protection.flags(which);
+    // Both run on this machine, by the same names.
+    arguments.push(format!("--control=/run/braid/{}.sock", which.program()));
     match which {
         Which::Gateway => {
             let any = if options.ipv6 { "[::]" } else { "0.0.0.0" };

@@ -57,7 +57,7 @@ fn arguments(
     protection: &Protection,
     (flags, box_flags): (&[&str], &[&str]),
 ) -> Vec<String> {
-    let mut arguments = vec![format!("--tap={DEVICE}"), format!("--mtu={TUNNEL_MTU}")];
+    let mut arguments = vec![format!("--tap={DEVICE}"), format!("--mtu={TUNNEL_MTU}"), "--control=off".to_owned()];
     arguments.extend(protection.flags(which));
     arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     match which {
