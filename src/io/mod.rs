@@ -264,7 +264,14 @@ impl End<'_> {
             RunError(format!("cannot set the TAP '{}' up: {error}", tunnels[number].config.tap))
         })?;
         privileges::drop_all(needs, self.process.filters_system_calls).map_err(RunError::from_display)?;
-        reactor.run(|| self.announce(tunnels)).map_err(|error| explain_stop(tunnels, &error))
+        let announce = || {
+            self.announce(tunnels);
+            // Not before: what keeps an end from starting is told in one line.
+            if let Some(complaint) = company.complaint {
+                tracing::warn!("{complaint}: braidctl cannot ask this end");
+            }
+        };
+        reactor.run(announce).map_err(|error| explain_stop(tunnels, &error))
     }
 
     /// What will take privileges while it runs, and at the end.
@@ -357,6 +364,8 @@ impl End<'_> {
 struct Company {
     /// Where clients ask and tell.
     control: Option<BoundSocket>,
+    /// Why they cannot, though nobody has said that they must not.
+    complaint: Option<String>,
     /// Who reads the configuration again.
     attendant: Attendant,
 }
@@ -364,22 +373,19 @@ struct Company {
 impl Company {
     /// Before there is anything that the attendant should not have.
     fn gather(process: &ProcessConfig, reread: &dyn Fn() -> Reread) -> Result<Self, RunError> {
-        let control = match &process.control {
-            None => None,
-            Some(wanted) => match BoundSocket::new(&wanted.path) {
-                Ok(bound) => Some(bound),
+        let (mut control, mut complaint) = (None, None);
+        if let Some(wanted) = &process.control {
+            match BoundSocket::new(&wanted.path) {
+                Ok(bound) => control = Some(bound),
                 Err(error) if wanted.is_wanted => return Err(RunError(error)),
-                Err(error) => {
-                    tracing::warn!("{error}: braidctl cannot ask this end");
-                    None
-                }
-            },
-        };
+                Err(error) => complaint = Some(error),
+            }
+        }
         let removed_at_end = control.as_ref().and_then(|bound| Removed::at(bound.path.clone()).ok());
         let attendant = Attendant::start(removed_at_end, reread).map_err(|error| {
             RunError(format!("cannot start the process that reads the configuration again: {error}"))
         })?;
-        Ok(Self { control, attendant })
+        Ok(Self { control, complaint, attendant })
     }
 }
 

@@ -282,6 +282,12 @@ impl Lab {
     pub fn start_as_nobody(&self, namespace: &str, name: &str, flags: &str) -> End {
         let copy = self.copy_for_all(name);
         let tap_for_all = self.tap_for_all();
+        let own = self.folder.path().join(format!("{name}-own"));
+        if !own.exists() {
+            fs::create_dir(&own).expect("made");
+            std::os::unix::fs::chown(&own, Some(65534), Some(65534)).expect("given away");
+        }
+        let flags = &format!("--control {}/control.sock {flags}", own.display());
         let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
         let right = "--inh-caps=-all,+net_admin --ambient-caps=-all,+net_admin";
         let end = self.spawn(

@@ -182,7 +182,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         let uplink = head.uplink;
         match message {
             Message::Probe { next_in_micros, sent_packets, weight, name, flags, used } => {
-                self.on_uplinks_in_use(now, used);
+                if head.sent_at >= self.peer_word_at {
+                    self.on_uplinks_in_use(now, used);
+                }
                 let echo = Echo { sent_at: head.sent_at, sent_packets };
                 let next_in = Duration::from_micros(next_in_micros.into());
                 self.on_probe(now, uplink, &Probe { echo, next_in, weight, name, flags });
