@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::control::{Answer, Command, Line, Request, SOCKET_FOLDER, VERSION};
+use crate::config::SOCKET_FOLDER;
+use crate::control::{Answer, Command, Line, Request, VERSION};
 
 /// How long an end may take to say the next line.
 const PATIENCE: Duration = Duration::from_secs(5);

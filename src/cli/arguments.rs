@@ -16,8 +16,8 @@ use super::values::{
 use super::{ReadFiles, UsageError};
 use crate::config::{
     BoxConfig, BoxEntry, Cidr, ControlConfig, Flag, GatewayConfig, GatewaySecurity, HostPort, InterfaceName, LogConfig,
-    Mtu, Offloads, ProcessConfig, SealConfig, Sending, Share, TunnelConfig, UplinkConfig, Window, misplaced,
-    parse_mode, parse_packets_per_uplink, parse_redundancy, parse_reselect,
+    Mtu, Offloads, ProcessConfig, SOCKET_FOLDER, SealConfig, Sending, Share, TunnelConfig, UplinkConfig, Window,
+    misplaced, parse_mode, parse_packets_per_uplink, parse_redundancy, parse_reselect,
 };
 use crate::proto::scheduler::{Mode, PrimaryReselect};
 use crate::proto::send::redundancy::Rule;
@@ -53,9 +53,6 @@ pub(super) struct BoxArguments {
     #[command(flatten)]
     tunnel: TunnelArguments,
 }
-
-/// Where control sockets are unless told otherwise.
-const SOCKET_FOLDER: &str = "/run/braid";
 
 /// Where it is kept what uplinks have carried, unless told otherwise.
 const USAGE_FOLDER: &str = "/var/lib/braid";

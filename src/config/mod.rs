@@ -121,6 +121,9 @@ impl Offloads {
     pub const NONE: Self = Self { tap: false, gso: false, gro: false };
 }
 
+/// Where control sockets are unless told otherwise.
+pub const SOCKET_FOLDER: &str = "/run/braid";
+
 /// A control socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlConfig {

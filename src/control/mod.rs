@@ -25,9 +25,6 @@ pub const VERSION: u32 = 1;
 /// The longest line that a client may send, in bytes.
 pub const REQUEST_LENGTH_MAX: usize = 16 << 10;
 
-/// Where control sockets are unless told otherwise.
-pub const SOCKET_FOLDER: &str = "/run/braid";
-
 /// One line of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {

@@ -60,7 +60,7 @@ impl CapacityReport {
 
 fn line(tap: &str, tunnel: &Tunnel) -> String {
     let estimate = tunnel.capacity();
-    let uplinks: Vec<_> = UplinkId::all().filter_map(|uplink| describe(tunnel, uplink)).collect();
+    let uplinks: Vec<_> = tunnel.named().iter().map(|uplink| describe(tunnel, uplink)).collect();
     let report = json!({
         "version": VERSION,
         "tap": tap,
@@ -71,14 +71,11 @@ fn line(tap: &str, tunnel: &Tunnel) -> String {
     format!("{report}\n")
 }
 
-fn describe(tunnel: &Tunnel, uplink: UplinkId) -> Option<serde_json::Value> {
+fn describe(tunnel: &Tunnel, uplink: UplinkId) -> serde_json::Value {
     let known = tunnel.uplink(uplink);
-    let is_named = !known.name.as_str().is_empty();
-    is_named.then(|| {
-        json!({
-            "name": known.name.as_str(),
-            "state": known.state().name(),
-            "capacity_bps": tunnel.uplink_capacity(uplink),
-        })
+    json!({
+        "name": known.name.as_str(),
+        "state": known.state().name(),
+        "capacity_bps": tunnel.uplink_capacity(uplink),
     })
 }

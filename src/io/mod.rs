@@ -293,7 +293,6 @@ impl End<'_> {
             scheduler: tunnel.config.scheduler.clone(),
             window: tunnel.config.window,
             probe_interval: self.process.probe_interval,
-            mtu: self.mtu,
             cipher: None,
         }
     }

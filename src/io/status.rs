@@ -10,9 +10,9 @@ use crate::control;
 use crate::proto::stats::DropCounters;
 use crate::proto::time::{Instant, nanos};
 use crate::proto::tunnel::Event;
+use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
 use crate::proto::uplink::state::State;
-use crate::proto::uplink::{UplinkId, UplinkSet};
 
 /// So many events are remembered for whoever asks.
 const EVENTS_TOLD_MAX: usize = 256;
@@ -225,11 +225,7 @@ fn log_tunnel(now: Instant, tunnel: &Tunnel, strangers: &DropCounters, buffers_i
             sender.parities
         );
     }
-    known_uplinks(tunnel).iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
-}
-
-fn known_uplinks(tunnel: &Tunnel) -> UplinkSet {
-    UplinkId::all().filter(|uplink| !tunnel.uplink(*uplink).name.as_str().is_empty()).collect()
+    tunnel.named().iter().for_each(|uplink| log_uplink(now, tunnel, uplink));
 }
 
 fn log_uplink(now: Instant, tunnel: &Tunnel, uplink: UplinkId) {

@@ -15,8 +15,10 @@ use super::{ends, files, ways};
 use crate::braidctl::{EndArguments, status};
 use crate::cli::keys::KeyFile;
 use crate::cli::{ReadFiles, Request, SystemFiles, parse_box_with, parse_gateway_with};
-use crate::config::{BoxConfig, BoxSecurity, GatewayConfig, HostPort, InterfaceName, Mtu, ProcessConfig, UplinkConfig};
-use crate::control::{SOCKET_FOLDER, Status, UplinkStatus};
+use crate::config::{
+    BoxConfig, BoxSecurity, GatewayConfig, HostPort, InterfaceName, Mtu, ProcessConfig, SOCKET_FOLDER, UplinkConfig,
+};
+use crate::control::{Status, UplinkStatus};
 use crate::io::examine::{self, Interface};
 use crate::proto::session::keys::{KEY_LENGTH, PrivateKey};
 use crate::proto::uplink::{Limits, UplinkName};

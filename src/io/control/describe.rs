@@ -15,8 +15,8 @@ use crate::proto::histogram::TimeHistogram;
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::tunnel::Path;
+use crate::proto::uplink::UplinkId;
 use crate::proto::uplink::measure::PartsPerMillion;
-use crate::proto::uplink::{UplinkId, UplinkSet};
 
 /// Bits in a megabit.
 const MEGABIT: f64 = 1e6;
@@ -42,8 +42,6 @@ pub struct TunnelFacts<'a> {
     pub name: Option<String>,
     /// The TAP.
     pub tap: String,
-    /// The TAP's MTU.
-    pub mtu: u16,
     /// The window as it was asked for.
     pub window: String,
     /// What frames are sealed with.
@@ -66,7 +64,7 @@ pub fn status(now: Instant, tunnel: &Tunnel, facts: TunnelFacts<'_>) -> Status {
         process: facts.process,
         name: facts.name,
         tap: facts.tap,
-        mtu: facts.mtu,
+        mtu: tunnel.tap_mtu(),
         mode: tunnel.mode().name().to_owned(),
         window_ms: tunnel.window().map(milliseconds),
         window: facts.window,
@@ -100,10 +98,7 @@ pub fn status(now: Instant, tunnel: &Tunnel, facts: TunnelFacts<'_>) -> Status {
             parities: sender.parities,
         }),
         drops: drops.nonzero().map(|(reason, count)| (reason.name().to_owned(), count)).collect(),
-        uplinks: known_uplinks(tunnel)
-            .iter()
-            .map(|id| uplink(now, tunnel, id, (facts.uplink)(id, tunnel.path(id))))
-            .collect(),
+        uplinks: tunnel.named().iter().map(|id| uplink(now, tunnel, id, (facts.uplink)(id, tunnel.path(id)))).collect(),
         tap_to_wire_us: quantiles(facts.times.tap_to_wire.times(), 1e6),
         wire_to_tap_us: quantiles(facts.times.wire_to_tap.times(), 1e6),
     }
@@ -131,12 +126,6 @@ const UNAUTHENTICATED: [DropReason; 7] = [
     DropReason::HandshakeReplayed,
     DropReason::UnknownSource,
 ];
-
-/// The uplinks that have a name.
-#[must_use]
-pub fn known_uplinks(tunnel: &Tunnel) -> UplinkSet {
-    UplinkId::all().filter(|uplink| !tunnel.uplink(*uplink).name.as_str().is_empty()).collect()
-}
 
 fn uplink(now: Instant, tunnel: &Tunnel, id: UplinkId, facts: UplinkFacts) -> UplinkStatus {
     let uplink = tunnel.uplink(id);

@@ -241,7 +241,7 @@ impl ControlSocket {
     /// Whether a client has taken all that it was told.
     #[must_use]
     pub fn is_ready(&self, id: ClientId) -> bool {
-        self.clients.get(id.place).is_some_and(|client| client.generation() == id.generation && client.has_taken_all())
+        self.find(id).is_some_and(Client::has_taken_all)
     }
 
     /// Whether a client that waits for nothing else is to be told something later.
@@ -268,7 +268,11 @@ impl ControlSocket {
     /// Whether a client is still there.
     #[must_use]
     pub fn has(&self, id: ClientId) -> bool {
-        self.clients.get(id.place).is_some_and(|client| client.generation() == id.generation)
+        self.find(id).is_some()
+    }
+
+    fn find(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(id.place).filter(|client| client.generation() == id.generation)
     }
 
     fn client(&mut self, id: ClientId) -> Option<&mut Client> {

@@ -113,7 +113,7 @@ impl Reactor {
 
     /// How a tunnel is.
     fn describe(&self, now: Instant, number: usize) -> crate::control::Status {
-        let LiveTunnel { tap, name, window, cipher, mtu, .. } = &self.live[number];
+        let LiveTunnel { tap, name, window, cipher, .. } = &self.live[number];
         let uplink = |uplink: UplinkId, path: Option<Path>| {
             let (device, addresses) = self.links.describe(uplink);
             let remote = addresses.map(|[_, remote]| remote).or(path.map(|path| path.remote));
@@ -138,7 +138,6 @@ impl Reactor {
             },
             name: name.clone(),
             tap: tap.clone(),
-            mtu: *mtu,
             window: window.to_string(),
             cipher: *cipher,
             times: self.times.of(number),

@@ -71,8 +71,6 @@ pub struct LiveTunnel {
     pub window: Window,
     /// How often uplinks are probed while frames flow, if the user has said so.
     pub probe_interval: Option<Duration>,
-    /// Its TAP's MTU.
-    pub mtu: u16,
     /// What frames are sealed with, once there are keys.
     pub cipher: Option<&'static str>,
 }

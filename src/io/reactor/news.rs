@@ -42,7 +42,6 @@ impl Reactor {
                 if self.event_log.may_log(now) {
                     log_mtu(mtu);
                 }
-                self.live[tunnel].mtu = mtu;
                 self.endpoint.tunnel_mut(tunnel).set_tap_mtu(mtu);
             }
             Err(error) => tracing::warn!("cannot set the TAP's MTU to {mtu}: {error}"),

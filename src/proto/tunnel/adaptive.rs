@@ -248,7 +248,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
         let (feedback, has_gap) = self.receiver.feedback(now);
         let goes_twice = self.feedback_clock.on_report(now, has_gap);
-        let standing = Standing::of(&self.uplinks, self.known.without(self.leaving)).sparing(self.resting(now));
+        let standing = Standing::of(&self.uplinks, self.in_use()).sparing(self.resting(now));
         let [first, second] = standing.two_best_by_round_trip();
         let alarmed = self.alarmed(now, Duration::from_micros(feedback.hold_micros.into()));
         let by: UplinkSet = first.into_iter().chain(second.filter(|_| goes_twice)).chain(alarmed.iter()).collect();

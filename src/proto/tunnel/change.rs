@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::adaptive::Outbound;
-use super::{Event, Frame, FrameTransmit, Payload, Role, Tunnel, UplinkSettings};
+use super::{Event, Frame, Payload, Role, Tunnel, UplinkSettings};
+use crate::proto::scheduler::standing::Standing;
 use crate::proto::scheduler::{Mode, Scheduler, SchedulerConfig};
-use crate::proto::send::Terms;
+use crate::proto::send::{Sender, Terms};
 use crate::proto::stats::DropReason;
 use crate::proto::time::Instant;
 use crate::proto::uplink::Limits;
@@ -65,15 +66,13 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
 
     /// Has the next mode take over, if there is one, and nothing waits any more or has waited long enough.
     pub(super) fn succeed(&mut self, now: Instant) {
-        let (Some(successor), Outbound::Adaptive(sender)) = (&mut self.successor, &mut self.outbound) else { return };
-        if sender.waiting() > 0 && now < successor.at {
+        if self.successor.as_ref().is_none_or(|successor| self.waiting() > 0 && now < successor.at) {
             return;
         }
-        successor
-            .scheduler
-            .refresh(&super::Standing::of(&self.uplinks, self.known.without(self.leaving)).sparing(self.spent));
+        let Some(mut successor) = self.successor.take() else { return };
+        successor.scheduler.refresh(&Standing::of(&self.uplinks, self.in_use()).sparing(self.spent));
         while self.frames.len() < super::FRAMES_WAITING_MAX
-            && let Some((payload, length)) = sender.take_waiting()
+            && let Some((payload, length)) = self.outbound.adaptive().and_then(Sender::take_waiting)
         {
             let narrow = self.sizes.too_narrow_for(length as usize);
             let mut uplinks = if narrow.is_empty() {
@@ -83,28 +82,23 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             };
             if uplinks.is_empty() {
                 // Any that carries it will do, this once.
-                uplinks = self.known.without(self.leaving).without(narrow);
+                uplinks = self.in_use().without(narrow);
                 uplinks = uplinks.iter().next().map_or(UplinkSet::EMPTY, UplinkSet::only);
             }
             if uplinks.is_empty() {
                 self.drops.add(if narrow.is_empty() { DropReason::NoUplink } else { DropReason::PathMtu });
                 continue;
             }
-            let sequence = self.next_sequence;
-            self.next_sequence += 1;
-            self.sent.add(length as usize);
-            uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length as usize));
-            self.sizes.on_sent(uplinks, length as usize);
-            self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload });
+            self.send_at_once(uplinks, length as usize, payload);
         }
-        if sender.waiting() == 0
-            && let Some(successor) = self.successor.take()
-        {
-            self.outbound = Outbound::AtOnce(successor.scheduler);
-            // The peer is not to wait for what would have been sent again.
-            self.probe_clock.hurry(now);
-            self.refresh_scheduler(now);
+        if self.waiting() > 0 {
+            self.successor = Some(successor);
+            return;
         }
+        self.outbound = Outbound::AtOnce(successor.scheduler);
+        // The peer is not to wait for what would have been sent again.
+        self.probe_clock.hurry(now);
+        self.refresh_scheduler(now);
     }
 
     /// Received frames are held for so long at most from now on, or not at all; with `follows`, for as long as the uplinks
@@ -148,6 +142,11 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         self.probe_clock.hurry(now);
     }
 
+    /// The uplinks that there has been something to send by, and that are not leaving.
+    pub(super) const fn in_use(&self) -> UplinkSet {
+        self.known.without(self.leaving)
+    }
+
     /// The uplinks that are to be used no more.
     #[must_use]
     pub const fn leaving(&self) -> UplinkSet {
@@ -171,8 +170,9 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         }
     }
 
-    /// The uplinks that have a name.
-    pub(super) fn named(&self) -> UplinkSet {
+    /// The uplinks that have a name: those of the box's user, or of which the box's probes have told.
+    #[must_use]
+    pub fn named(&self) -> UplinkSet {
         UplinkId::all().filter(|uplink| self.uplinks[uplink.index()].name != UplinkName::default()).collect()
     }
 

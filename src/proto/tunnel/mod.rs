@@ -214,13 +214,19 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if self.frames.len() == FRAMES_WAITING_MAX {
             return Err(DropReason::NoBuffer);
         }
+        self.send_at_once(uplinks, length, frame);
+        Ok(())
+    }
+
+    /// Numbers a frame, which leaves by these uplinks.
+    #[inline]
+    fn send_at_once(&mut self, uplinks: UplinkSet, length: usize, payload: F) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.sent.add(length);
         uplinks.iter().for_each(|uplink| self.uplinks[uplink.index()].sent.add(length));
         self.sizes.on_sent(uplinks, length);
-        self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload: frame });
-        Ok(())
+        self.frames.push_back(FrameTransmit { uplinks, sequence, is_kept: false, payload });
     }
 
     fn check_length(&self, length: usize) -> Result<(), DropReason> {
@@ -548,7 +554,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
     }
 
     fn refresh_scheduler(&mut self, now: Instant) {
-        let standing = Standing::of(&self.uplinks, self.known.without(self.leaving));
+        let standing = Standing::of(&self.uplinks, self.in_use());
         self.outbound.refresh(&standing, self.spent);
         // Where they are all that is left, they are used as any others, and must be known as well.
         let spared = if standing.best.without(self.spent).is_empty() { UplinkSet::EMPTY } else { self.spent };

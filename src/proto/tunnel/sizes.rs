@@ -246,7 +246,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
         if !scheduled.is_empty() {
             return Ok(scheduled);
         }
-        let standing = Standing::of(&self.uplinks, self.known.without(self.leaving));
+        let standing = Standing::of(&self.uplinks, self.in_use());
         if standing.any.is_empty() {
             return Err(DropReason::NoUplink);
         }

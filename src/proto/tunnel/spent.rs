@@ -64,7 +64,7 @@ impl<T: Payload, F: Frame> Tunnel<T, F> {
             self.alarmed_at = Some(now);
         }
         let is_told = self.alarmed_at.is_some_and(|at| now.since(at) < ALARM_FOR);
-        let reachable = Standing::of(&self.uplinks, self.known.without(self.leaving)).any;
+        let reachable = Standing::of(&self.uplinks, self.in_use()).any;
         if is_told { resting.without(resting.without(reachable)) } else { UplinkSet::EMPTY }
     }
 
